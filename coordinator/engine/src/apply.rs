@@ -1,0 +1,496 @@
+//! The only mutation of a run's state, the same live and in replay.
+//!
+//! Total: an event that does not fit (of a log that somebody else wrote) changes what it can and breaks nothing;
+//! whether events fit is the business of `decide`, which makes them.
+
+use crate::agenda::{self, Agenda};
+use crate::order::ClassIndex;
+use crate::state::{
+    AgentState, CANCELLING, DOOMED, MilestoneStatus, PAUSED, RunStatus, State, TIMED_OUT, TaskStatus,
+};
+use cairn_model::{
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, NodeKind, RunSubmitted, Scope, TaskIndex,
+    Timestamp,
+};
+use std::time::Duration;
+
+/// In [`crate::state::Facts::waiting`]: the barrier will never be reached.
+const NEVER: u32 = u32::MAX;
+
+/// Changes the state by one event that happened at `at`.
+pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
+    state.facts.last_at = state.facts.last_at.max(at);
+    agenda::said(state, event);
+    match event {
+        Event::RunSubmitted(submitted) => submit(state, submitted, at),
+        Event::OwnerChanged { epoch } => {
+            state.facts.run.epoch = *epoch;
+            state.facts.run.interrupted = false;
+        }
+        Event::RunInterrupted { .. } => state.facts.run.interrupted = true,
+        Event::Paused { scope, .. } => pause(state, *scope),
+        Event::Resumed { scope } => resume(state, *scope),
+        Event::CancelRequested { scope, fail_fast, .. } => request_cancel(state, *scope, *fail_fast),
+        Event::RunCompleted { .. } => end_run(state, RunStatus::Completed, at),
+        Event::RunFailed => end_run(state, RunStatus::Failed, at),
+        Event::RunCancelled => end_run(state, RunStatus::Cancelled, at),
+        Event::AgentJoined(spec) => join(state, spec),
+        Event::AgentLost { agent, .. } => lose(state, *agent),
+        Event::MilestoneStarted { milestone } => start_milestone(state, *milestone, at),
+        Event::MilestoneCompleted { milestone } => {
+            end_milestone(state, *milestone, MilestoneStatus::Completed, at);
+            reach(state, state.graph.end(*milestone), None, at);
+        }
+        Event::MilestoneFailed { milestone } => end_milestone(state, *milestone, MilestoneStatus::Failed, at),
+        Event::MilestoneSkipped { milestone } => end_milestone(state, *milestone, MilestoneStatus::Skipped, at),
+        Event::MilestoneCancelled { milestone } => {
+            end_milestone(state, *milestone, MilestoneStatus::Cancelled, at);
+        }
+        Event::DependencyResolved { milestone, node, completed, .. } => {
+            resolve(state, *milestone, *node, *completed, at);
+        }
+        Event::TaskDispatched { task, attempt, agent } => dispatch(state, *task, *attempt, *agent, at),
+        Event::TaskStarted { task, started_at, .. } => start(state, *task, *started_at),
+        Event::ProgressUpdated { task, permille, message, .. } => {
+            state.facts.tasks[task.get()].permille = *permille;
+            match message {
+                Some(message) => drop(state.facts.messages.insert(*task, message.clone())),
+                None => drop(state.facts.messages.remove(task)),
+            }
+        }
+        Event::TaskCompleted { task, attempt, finished_at, duration } => {
+            let started_at = Timestamp(finished_at.0.saturating_sub(cairn_model::time::micros(*duration)));
+            end_attempt(state, *task, *attempt);
+            state.facts.tasks[task.get()].permille = 1000;
+            end_task(state, *task, TaskStatus::Completed, started_at, *duration);
+            reach(state, state.graph.task(*task), None, at);
+        }
+        Event::TaskFailed { task, attempt, failure, finished_at, duration } => {
+            fail(state, *task, *attempt, failure, (*finished_at, *duration), at);
+        }
+        Event::TaskRetryScheduled { task, failure, counts, retry_at, .. } => {
+            schedule_retry(state, *task, failure, *counts, *retry_at, at);
+        }
+        Event::RetryDue { task } => {
+            state.facts.retries.retain(|(_, waiting)| waiting != task);
+            make_ready(state, *task, at);
+        }
+        Event::AttemptTimedOut { task, .. } => {
+            state.facts.tasks[task.get()].flags |= TIMED_OUT;
+            forget_timeout(state, *task);
+        }
+        Event::TaskSkipped { task, cause } => {
+            state.facts.tasks[task.get()].link = cause.0;
+            end_task(state, *task, TaskStatus::Skipped, at, Duration::ZERO);
+            reach(state, state.graph.task(*task), Some(*cause), at);
+        }
+        Event::TaskCancelled { task, attempt } => {
+            let row = &state.facts.tasks[task.get()];
+            let started_at = if row.status == TaskStatus::InProgress { row.since } else { at };
+            end_attempt(state, *task, *attempt);
+            end_task(state, *task, TaskStatus::Cancelled, started_at, at.since(started_at));
+            reach(state, state.graph.task(*task), Some(*task), at);
+        }
+    }
+}
+
+fn submit(state: &mut State, submitted: &RunSubmitted, at: Timestamp) {
+    let State { plan, graph, facts, .. } = state;
+    facts.run.id.clone_from(&submitted.run);
+    facts.run.options = submitted.options.clone();
+    facts.run.submitted_at = at;
+    facts.run.status = RunStatus::Active;
+    facts.run.open_milestones = facts.milestones.len() as u32;
+    for index in 0..graph.node_count() {
+        facts.waiting[index] = graph.predecessors(NodeIndex::new(index)).len() as u32;
+    }
+    facts.counts[TaskStatus::Pending as usize] = plan.task_count() as u32;
+    for milestone in (0..plan.milestones().len()).map(MilestoneIndex::new) {
+        facts.milestones[milestone.get()].open = plan.tasks_of(milestone).len() as u32;
+        if facts.owned[milestone.get()] && facts.waiting[graph.start(milestone).get()] == 0 {
+            facts.agenda.push_back(Agenda::StartMilestone(milestone));
+        }
+    }
+    if plan.milestones().is_empty() {
+        facts.agenda.push_back(Agenda::EndRun);
+    }
+}
+
+fn end_run(state: &mut State, status: RunStatus, at: Timestamp) {
+    state.facts.run.status = status;
+    state.facts.run.finished_at = Some(at);
+}
+
+fn join(state: &mut State, spec: &AgentSpec) {
+    let free = spec.resources.iter().map(|(_, amount)| *amount).collect();
+    let fits = state.order.classes().iter().map(|class| class.fits(spec)).collect();
+    let agent = AgentState { spec: spec.clone(), lost: false, slots_used: 0, timers_used: 0, free, fits };
+    state.facts.agents.push(agent);
+}
+
+fn lose(state: &mut State, agent: AgentIndex) {
+    let Some(lost) = state.facts.agents.get_mut(agent.get()) else { return };
+    lost.lost = true;
+    for (index, row) in state.facts.tasks.iter().enumerate() {
+        if row.status.is_out() && row.link == agent.0 {
+            state.facts.agenda.push_back(Agenda::Lose(TaskIndex::new(index), row.attempt));
+        }
+    }
+}
+
+fn start_milestone(state: &mut State, milestone: MilestoneIndex, at: Timestamp) {
+    let tally = &mut state.facts.milestones[milestone.get()];
+    tally.status = if tally.paused { MilestoneStatus::Paused } else { MilestoneStatus::Active };
+    tally.started_at = Some(at);
+    if tally.open == 0 {
+        state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
+    }
+    reach(state, state.graph.start(milestone), None, at);
+}
+
+fn end_milestone(state: &mut State, milestone: MilestoneIndex, status: MilestoneStatus, at: Timestamp) {
+    let tally = &mut state.facts.milestones[milestone.get()];
+    tally.status = status;
+    tally.finished_at = Some(at);
+    let run = &mut state.facts.run;
+    run.open_milestones = run.open_milestones.saturating_sub(1);
+    if run.open_milestones == 0 {
+        state.facts.agenda.push_back(Agenda::EndRun);
+    }
+}
+
+fn resolve(state: &mut State, milestone: MilestoneIndex, node: NodeIndex, completed: bool, at: Timestamp) {
+    if !state.facts.resolved.insert((milestone, node)) {
+        return;
+    }
+    let cause = match state.graph.kind(node) {
+        _ if completed => None,
+        NodeKind::Task(task) => Some(task),
+        // The end of a milestone elsewhere: its first task stands for it.
+        NodeKind::End(other) | NodeKind::Start(other) => state.plan.tasks_of(other).next(),
+    };
+    let graph = state.graph.clone();
+    for &next in graph.successors(node) {
+        if milestone_of(state, next) == milestone {
+            step(state, next, cause, completed, at);
+        }
+    }
+}
+
+fn milestone_of(state: &State, node: NodeIndex) -> MilestoneIndex {
+    match state.graph.kind(node) {
+        NodeKind::Task(task) => state.plan.milestone_of(task),
+        NodeKind::Start(milestone) | NodeKind::End(milestone) => milestone,
+    }
+}
+
+/// `node` has been decided: completed, or (`cause`) never to be.
+fn reach(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>, at: Timestamp) {
+    let graph = state.graph.clone();
+    for &next in graph.successors(node) {
+        if state.facts.owned[milestone_of(state, next).get()] {
+            step(state, next, cause, cause.is_none(), at);
+        }
+    }
+}
+
+/// One of the things that `node` waits for has been decided.
+fn step(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>, completed: bool, at: Timestamp) {
+    if !completed {
+        return doom(state, node, cause);
+    }
+    let waiting = &mut state.facts.waiting[node.get()];
+    if *waiting == NEVER || *waiting == 0 {
+        return;
+    }
+    *waiting -= 1;
+    if *waiting > 0 {
+        return;
+    }
+    match state.graph.kind(node) {
+        NodeKind::Task(task) => make_ready(state, task, at),
+        NodeKind::Start(milestone) => state.facts.agenda.push_back(Agenda::StartMilestone(milestone)),
+        // A milestone ends when the last of its tasks has ended, whatever needs them.
+        NodeKind::End(_) => {}
+    }
+}
+
+/// `node`, and through barriers what waits for it, will never be reached.
+fn doom(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>) {
+    let graph = state.graph.clone();
+    let mut doomed = vec![node];
+    while let Some(node) = doomed.pop() {
+        match graph.kind(node) {
+            NodeKind::Task(task) => {
+                let row = &mut state.facts.tasks[task.get()];
+                if row.status == TaskStatus::Pending && !row.has(DOOMED) {
+                    row.flags |= DOOMED;
+                    state.facts.agenda.push_back(Agenda::Skip(task, cause.unwrap_or(task)));
+                }
+                continue;
+            }
+            NodeKind::Start(milestone) if state.facts.waiting[node.get()] != NEVER => {
+                let tally = &mut state.facts.milestones[milestone.get()];
+                tally.doomed = true;
+                if tally.open == 0 {
+                    state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
+                }
+            }
+            NodeKind::End(_) if state.facts.waiting[node.get()] != NEVER => {}
+            NodeKind::Start(_) | NodeKind::End(_) => continue,
+        }
+        state.facts.waiting[node.get()] = NEVER;
+        let next = graph.successors(node).iter().rev();
+        doomed.extend(next.filter(|&&next| state.facts.owned[milestone_of(state, next).get()]));
+    }
+}
+
+fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
+    let row = &mut state.facts.tasks[task.get()];
+    let before = std::mem::replace(&mut row.status, status);
+    state.facts.counts[before as usize] = state.facts.counts[before as usize].saturating_sub(1);
+    state.facts.counts[status as usize] += 1;
+}
+
+fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
+    if state.facts.tasks[task.get()].status != TaskStatus::Pending || state.facts.tasks[task.get()].has(DOOMED) {
+        return;
+    }
+    set_status(state, task, TaskStatus::Ready);
+    state.facts.tasks[task.get()].since = at;
+    enqueue(state, task);
+}
+
+/// Puts a ready task where the scheduler finds it, unless it is held back.
+fn enqueue(state: &mut State, task: TaskIndex) {
+    let row = &state.facts.tasks[task.get()];
+    let milestone = &state.facts.milestones[state.plan.milestone_of(task).get()];
+    if row.status != TaskStatus::Ready || row.flags & (PAUSED | CANCELLING) != 0 || milestone.paused {
+        return;
+    }
+    if state.plan.is_checkpoint(task) {
+        state.facts.agenda.push_back(Agenda::Checkpoint(task));
+        return;
+    }
+    let (class, place) = place_of(state, task);
+    state.facts.ready[class].insert(place);
+}
+
+fn dequeue(state: &mut State, task: TaskIndex) {
+    let (class, place) = place_of(state, task);
+    state.facts.ready[class].remove(place);
+}
+
+fn place_of(state: &State, task: TaskIndex) -> (ClassIndex, usize) {
+    (state.order.class_of(task), state.order.place(task))
+}
+
+fn tasks_in(state: &State, scope: Scope) -> Box<dyn Iterator<Item = TaskIndex>> {
+    match scope {
+        Scope::Run => Box::new(state.plan.tasks()),
+        Scope::Milestone(milestone) => Box::new(state.plan.tasks_of(milestone)),
+        Scope::Task(task) => Box::new(std::iter::once(task)),
+    }
+}
+
+fn pause(state: &mut State, scope: Scope) {
+    match scope {
+        Scope::Run => state.facts.run.status = RunStatus::Paused,
+        Scope::Milestone(milestone) => {
+            let tally = &mut state.facts.milestones[milestone.get()];
+            tally.paused = true;
+            if tally.status == MilestoneStatus::Active {
+                tally.status = MilestoneStatus::Paused;
+            }
+            tasks_in(state, scope).for_each(|task| dequeue(state, task));
+        }
+        Scope::Task(task) => {
+            state.facts.tasks[task.get()].flags |= PAUSED;
+            dequeue(state, task);
+        }
+    }
+}
+
+fn resume(state: &mut State, scope: Scope) {
+    match scope {
+        Scope::Run => {
+            state.facts.run.status = RunStatus::Active;
+            state.facts.run.interrupted = false;
+        }
+        Scope::Milestone(milestone) => {
+            let tally = &mut state.facts.milestones[milestone.get()];
+            tally.paused = false;
+            if tally.status == MilestoneStatus::Paused {
+                tally.status = MilestoneStatus::Active;
+            }
+            tasks_in(state, scope).for_each(|task| enqueue(state, task));
+        }
+        Scope::Task(task) => {
+            state.facts.tasks[task.get()].flags &= !PAUSED;
+            enqueue(state, task);
+        }
+    }
+}
+
+fn request_cancel(state: &mut State, scope: Scope, fail_fast: bool) {
+    if scope == Scope::Run {
+        state.facts.run.cancelling = true;
+        state.facts.run.failing_fast |= fail_fast;
+    }
+    for task in tasks_in(state, scope) {
+        let row = &mut state.facts.tasks[task.get()];
+        let owned = state.facts.owned[state.plan.milestone_of(task).get()];
+        if row.status.is_final() || row.flags & (CANCELLING | DOOMED) != 0 || !owned {
+            continue;
+        }
+        row.flags |= CANCELLING;
+        if !row.status.is_out() {
+            state.facts.agenda.push_back(Agenda::Cancel(task));
+            dequeue(state, task);
+        }
+    }
+}
+
+fn dispatch(state: &mut State, task: TaskIndex, attempt: u32, agent: AgentIndex, at: Timestamp) {
+    dequeue(state, task);
+    set_status(state, task, TaskStatus::Dispatched);
+    let row = &mut state.facts.tasks[task.get()];
+    row.attempt = attempt;
+    row.link = agent.0;
+    row.since = at;
+    row.permille = 0;
+    row.flags &= !TIMED_OUT;
+    state.facts.run.started_at.get_or_insert(at);
+    occupy(state, task, agent, Take::Occupy);
+}
+
+fn start(state: &mut State, task: TaskIndex, started_at: Timestamp) {
+    set_status(state, task, TaskStatus::InProgress);
+    state.facts.tasks[task.get()].since = started_at;
+    if let Some(timeout) = state.plan.settings(task).timeout {
+        state.facts.timeouts.insert((started_at.plus(timeout), task));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Take {
+    Occupy,
+    Free,
+}
+
+/// Takes what the task asks for from its agent, or gives it back.
+fn occupy(state: &mut State, task: TaskIndex, agent: AgentIndex, take: Take) {
+    let class = &state.order.classes()[state.order.class_of(task)];
+    let Some(agent) = state.facts.agents.get_mut(agent.get()) else { return };
+    let used = if class.takes_slot { &mut agent.slots_used } else { &mut agent.timers_used };
+    *used = match take {
+        Take::Occupy => *used + 1,
+        Take::Free => used.saturating_sub(1),
+    };
+    for (name, amount) in &class.resources {
+        if let Some(at) = agent.spec.resources.iter().position(|(has, _)| has == name) {
+            agent.free[at] = match take {
+                Take::Occupy => agent.free[at].saturating_sub(*amount),
+                Take::Free => agent.free[at] + amount,
+            };
+        }
+    }
+}
+
+fn forget_timeout(state: &mut State, task: TaskIndex) {
+    if let Some(timeout) = state.plan.settings(task).timeout {
+        let row = &state.facts.tasks[task.get()];
+        state.facts.timeouts.remove(&(row.since.plus(timeout), task));
+    }
+}
+
+/// Frees what the attempt held, if it is out.
+fn end_attempt(state: &mut State, task: TaskIndex, attempt: u32) {
+    let row = state.facts.tasks[task.get()];
+    if attempt > 0 && row.status.is_out() {
+        forget_timeout(state, task);
+        occupy(state, task, AgentIndex(row.link), Take::Free);
+    }
+}
+
+fn end_task(state: &mut State, task: TaskIndex, status: TaskStatus, since: Timestamp, duration: Duration) {
+    if state.facts.tasks[task.get()].status == TaskStatus::Ready {
+        dequeue(state, task);
+    }
+    set_status(state, task, status);
+    let row = &mut state.facts.tasks[task.get()];
+    row.since = since;
+    row.duration = duration;
+    row.flags = 0;
+    if !state.facts.messages.is_empty() {
+        state.facts.messages.remove(&task);
+    }
+    if !state.facts.retries.is_empty() {
+        state.facts.retries.retain(|(_, waiting)| *waiting != task);
+    }
+    if status == TaskStatus::Completed && !state.facts.failures.is_empty() {
+        state.facts.failures.remove(&task);
+    }
+    if status == TaskStatus::Completed {
+        state.facts.run.started_at.get_or_insert(since);
+    }
+    let milestone = state.plan.milestone_of(task);
+    let tally = &mut state.facts.milestones[milestone.get()];
+    tally.open = tally.open.saturating_sub(1);
+    match status {
+        TaskStatus::Completed => tally.completed += 1,
+        TaskStatus::Skipped => tally.skipped += 1,
+        TaskStatus::Cancelled => tally.cancelled += 1,
+        _ if state.plan.settings(task).continue_on_error => tally.warnings += 1,
+        _ => tally.failed += 1,
+    }
+    if tally.open == 0 {
+        state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
+    }
+}
+
+fn fail(
+    state: &mut State,
+    task: TaskIndex,
+    attempt: u32,
+    failure: &Failure,
+    (finished_at, duration): (Timestamp, Duration),
+    at: Timestamp,
+) {
+    let started_at = Timestamp(finished_at.0.saturating_sub(cairn_model::time::micros(duration)));
+    let allowed = state.plan.settings(task).continue_on_error;
+    end_attempt(state, task, attempt);
+    state.facts.tasks[task.get()].failures += u32::from(attempt > 0);
+    end_task(state, task, TaskStatus::Failed, started_at, duration);
+    state.facts.failures.insert(task, failure.clone());
+    if state.facts.run.options.fail_fast && !allowed && !state.facts.run.failing_fast && !state.facts.run.cancelling {
+        state.facts.run.failing_fast = true;
+        state.facts.agenda.push_back(Agenda::FailFast);
+    }
+    reach(state, state.graph.task(task), (!allowed).then_some(task), at);
+}
+
+fn schedule_retry(
+    state: &mut State,
+    task: TaskIndex,
+    failure: &Failure,
+    counts: bool,
+    retry_at: Timestamp,
+    at: Timestamp,
+) {
+    end_attempt(state, task, state.facts.tasks[task.get()].attempt);
+    set_status(state, task, TaskStatus::Pending);
+    let row = &mut state.facts.tasks[task.get()];
+    row.failures += u32::from(counts);
+    row.permille = 0;
+    row.since = at;
+    row.flags &= !TIMED_OUT;
+    if counts {
+        state.facts.failures.insert(task, failure.clone());
+    }
+    if retry_at <= at {
+        make_ready(state, task, at);
+    } else {
+        state.facts.retries.insert((retry_at, task));
+    }
+}

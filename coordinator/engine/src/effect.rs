@@ -1,0 +1,81 @@
+//! What the shell must do because of an event that is durable. Doing it twice is safe: attempts are fenced.
+
+use crate::state::{CANCELLING, State, TIMED_OUT, TaskStatus};
+use cairn_model::{AgentIndex, Event, Scope, TaskIndex};
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Offer an attempt to an agent.
+    Offer {
+        /// Which task.
+        task: TaskIndex,
+        /// The attempt's number.
+        attempt: u32,
+        /// To whom.
+        agent: AgentIndex,
+    },
+    /// Ask an agent to stop an attempt.
+    Stop {
+        /// Which task.
+        task: TaskIndex,
+        /// The attempt's number.
+        attempt: u32,
+        /// Whom.
+        agent: AgentIndex,
+    },
+    /// The run has ended: nothing will follow.
+    Ended,
+}
+
+/// What `event`, now durable, asks for. The state may have moved on since.
+pub fn react(state: &State, event: &Event, effects: &mut Vec<Effect>) {
+    match event {
+        Event::TaskDispatched { task, attempt, agent } => {
+            let row = state.task(*task);
+            if row.status.is_out() && row.attempt == *attempt {
+                effects.push(Effect::Offer { task: *task, attempt: *attempt, agent: *agent });
+            }
+        }
+        Event::AttemptTimedOut { task, .. } => effects.extend(stop(state, *task)),
+        Event::CancelRequested { scope: Scope::Run, .. } | Event::RunInterrupted { .. } => {
+            effects.extend(state.plan.tasks().filter_map(|task| stop(state, task)));
+        }
+        Event::CancelRequested { scope: Scope::Milestone(milestone), .. } => {
+            effects.extend(state.plan.tasks_of(*milestone).filter_map(|task| stop(state, task)));
+        }
+        Event::CancelRequested { scope: Scope::Task(task), .. } => effects.extend(stop(state, *task)),
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => effects.push(Effect::Ended),
+        _ => {}
+    }
+}
+
+/// What the world is still owed after a crash: offers that may not have been made, requests to stop that may not
+/// have been heard.
+#[must_use]
+pub fn recover(state: &State) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for task in state.plan.tasks() {
+        let row = state.task(task);
+        let Some(agent) = row.agent().filter(|_| row.status.is_out()) else { continue };
+        if state.agents().get(agent.get()).is_none_or(|agent| agent.lost) {
+            continue;
+        }
+        if row.status == TaskStatus::Dispatched {
+            effects.push(Effect::Offer { task, attempt: row.attempt, agent });
+        }
+        if row.has(CANCELLING) || row.has(TIMED_OUT) || state.run().interrupted {
+            effects.extend(stop(state, task));
+        }
+    }
+    if state.run().status.is_final() {
+        effects.push(Effect::Ended);
+    }
+    effects
+}
+
+fn stop(state: &State, task: TaskIndex) -> Option<Effect> {
+    let row = state.task(task);
+    let agent = row.agent()?;
+    row.status.is_out().then_some(Effect::Stop { task, attempt: row.attempt, agent })
+}

@@ -1,0 +1,42 @@
+//! The pure core: what happens next in a run.
+//!
+//! Five functions over one [`State`]:
+//!
+//! ```text
+//! decide(state, command, now) ─▶ events     a wish becomes facts, or is rejected
+//! apply(state, event, at)                   the only mutation, the same live and in replay
+//! react(state, event) ─▶ effects            what the world is owed once the event is durable
+//! recover(state) ─▶ effects                 what the world is still owed after a crash
+//! next_deadline(state)                      when to decide again without being asked
+//! ```
+//!
+//! Architecture invariant: no clock, no ids made here, no randomness, no async, no IO, and no iteration over a
+//! hash map into an output. The same code runs live, in replay, in the simulator and in forecasts.
+//!
+//! `decide` applies each event as it emits it, so that one decision sees what it has just decided; an event that
+//! is never made durable is undone by reading the state again. Consequences that follow from the state alone
+//! (skips, ends of milestones, attempts of a lost agent) stand on an agenda inside the state. A decision works
+//! it off within [`MAX_EVENTS_PER_DECISION`]; whatever prefix of a decision survives a crash, replay rebuilds
+//! the agenda and the next decision goes on from there.
+#![forbid(unsafe_code)]
+
+mod agenda;
+mod apply;
+mod decide;
+mod effect;
+mod order;
+mod ready;
+mod retry;
+mod schedule;
+mod state;
+
+pub use apply::apply;
+pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
+pub use effect::{Effect, react, recover};
+pub use order::{Class, ClassIndex, Order};
+pub use retry::delay as retry_delay;
+pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run};
+pub use state::{AgentState, MilestoneState, MilestoneStatus, RunState, RunStatus, State, TaskState, TaskStatus};
+
+#[cfg(test)]
+mod tests;

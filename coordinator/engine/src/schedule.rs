@@ -1,0 +1,104 @@
+//! Which ready task goes to which agent.
+//!
+//! Classes are looked at in the order of their first task; a class that finds no room now is left for this
+//! decision, so that a task that asks for much does not hold up those that ask for little. It gets its turn when
+//! they are done: a run has finitely many tasks.
+
+use crate::agenda;
+use crate::order::{Class, ClassIndex};
+use crate::state::{AgentState, State};
+use cairn_model::{AgentIndex, AgentSpec, Event, TaskIndex, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Most events of one decision; the next one goes on. A few thousand share an append well, and let the store
+/// write one batch while the next is decided.
+pub const MAX_EVENTS_PER_DECISION: usize = 4096;
+
+impl Class {
+    /// Whether an agent could run a task of this class if it had nothing else to do.
+    #[must_use]
+    pub fn fits(&self, agent: &AgentSpec) -> bool {
+        let amount = |name: &str| agent.resources.iter().find(|(has, _)| has == name).map_or(0, |(_, amount)| *amount);
+        let room = if self.takes_slot { agent.slots } else { agent.timers };
+        room > 0
+            && self.resources.iter().all(|(name, wanted)| amount(name) >= *wanted)
+            && self.requires.iter().all(|label| agent.labels.contains(label))
+    }
+}
+
+/// Whether some agent that is not lost could ever run the task.
+#[must_use]
+pub fn could_ever_run(state: &State, task: TaskIndex) -> bool {
+    class_could_ever_run(state, state.order.class_of(task))
+}
+
+fn class_could_ever_run(state: &State, class: ClassIndex) -> bool {
+    state.agents().iter().any(|agent| !agent.lost && agent.fits[class])
+}
+
+/// Dispatches ready tasks as far as there is room, within the bound of a decision.
+pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event>) {
+    if state.held() || state.agents().iter().all(|agent| agent.lost) {
+        return;
+    }
+    let mut heads: BinaryHeap<Reverse<(u32, ClassIndex)>> = heads(state).map(Reverse).collect();
+    while events.len() < MAX_EVENTS_PER_DECISION
+        && let Some(Reverse((_, class))) = heads.pop()
+    {
+        let Some(task) = state.ready_first(class) else { continue };
+        let event = match choose_agent(state, class) {
+            Some(agent) => Event::TaskDispatched { task, attempt: state.task(task).attempt + 1, agent },
+            None if state.run().options.closed_fleet && !class_could_ever_run(state, class) => {
+                agenda::unplaceable(state, task, now)
+            }
+            None => continue,
+        };
+        crate::apply(state, &event, now);
+        events.push(event);
+        heads.extend(state.ready_first(class).map(|task| Reverse((state.order.rank(task), class))));
+    }
+}
+
+/// Whether a decision would dispatch something.
+pub(crate) fn can_dispatch(state: &State) -> bool {
+    let hopeless = |class| state.run().options.closed_fleet && !class_could_ever_run(state, class);
+    !state.held()
+        && state.agents().iter().any(|agent| !agent.lost)
+        && heads(state).any(|(_, class)| choose_agent(state, class).is_some() || hopeless(class))
+}
+
+fn heads(state: &State) -> impl Iterator<Item = (u32, ClassIndex)> + '_ {
+    let classes = 0..state.order.classes().len();
+    classes.filter_map(|class| state.ready_first(class).map(|task| (state.order.rank(task), class)))
+}
+
+/// The agent with the most free slots, the first among equals. Only where none has a free one, an agent whose
+/// queue has room.
+fn choose_agent(state: &State, class: ClassIndex) -> Option<AgentIndex> {
+    let wanted = &state.order.classes()[class];
+    let candidates = state.agents().iter().enumerate();
+    let open = candidates.filter(|(_, agent)| !agent.lost && agent.fits[class] && agent.has_free(wanted));
+    let room = |agent: &AgentState| {
+        let (has, used) = if wanted.takes_slot {
+            (i64::from(agent.spec.slots), agent.slots_used)
+        } else {
+            (i64::from(agent.spec.timers), agent.timers_used)
+        };
+        has - i64::from(used)
+    };
+    let (index, best) = open.max_by_key(|(index, agent)| (room(agent), Reverse(*index)))?;
+    let queue = if wanted.takes_slot && wanted.may_queue { i64::from(best.spec.backlog) } else { 0 };
+    (room(best) + queue > 0).then(|| AgentIndex::new(index))
+}
+
+impl AgentState {
+    /// Whether the resources that the class asks for are free.
+    fn has_free(&self, class: &Class) -> bool {
+        let free = |name: &str| {
+            let at = self.spec.resources.iter().position(|(has, _)| has == name);
+            at.map_or(0, |at| self.free[at])
+        };
+        class.resources.iter().all(|(name, wanted)| free(name) >= *wanted)
+    }
+}

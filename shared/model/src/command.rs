@@ -1,0 +1,152 @@
+//! What somebody wishes, and what agents say: the input of a decision.
+
+use crate::event::{FailureKind, RunSubmitted};
+use crate::ids::{AgentIndex, MilestoneIndex, NodeIndex, TaskIndex};
+use crate::time::Timestamp;
+
+/// What a pause, a resumption or a cancellation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The whole run.
+    Run,
+    /// A milestone with all its tasks.
+    Milestone(MilestoneIndex),
+    /// One task.
+    Task(TaskIndex),
+}
+
+/// What an agent has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// Its name.
+    pub id: String,
+    /// Rises each time that it starts with no memory of its last life.
+    pub incarnation: u64,
+    /// Processes at a time.
+    pub slots: u32,
+    /// Further attempts that it takes while its slots are full, to start them without asking.
+    pub backlog: u32,
+    /// Timers at a time.
+    pub timers: u32,
+    /// Resources in thousandths, sorted by name.
+    pub resources: Vec<(String, u64)>,
+    /// Labels, sorted by name.
+    pub labels: Vec<(String, String)>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Completed,
+    /// Not as it should.
+    Failed {
+        /// Why.
+        kind: FailureKind,
+        /// What a person reads.
+        message: Box<str>,
+        /// The exit code, where the process gave one.
+        exit_code: Option<i32>,
+    },
+    /// The coordinator asked the agent to stop it while it ran.
+    Stopped,
+    /// It was given back, or stopped, before anything ran.
+    NotStarted,
+}
+
+/// What an agent says about an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which task.
+    pub task: TaskIndex,
+    /// Which attempt: the fencing token.
+    pub attempt: u32,
+    /// Who says it.
+    pub agent: AgentIndex,
+    /// What it says.
+    pub kind: ReportKind,
+}
+
+/// What can be said about an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportKind {
+    /// It runs.
+    Started {
+        /// Since when, by the agent's clock.
+        at: Timestamp,
+    },
+    /// It is on its way.
+    Progress {
+        /// Thousandths of the work done.
+        permille: u16,
+        /// What it said.
+        message: Option<Box<str>>,
+    },
+    /// It has ended.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// When it began, by the agent's clock.
+        started_at: Timestamp,
+        /// When it ended, by the agent's clock.
+        finished_at: Timestamp,
+    },
+}
+
+/// A wish; the engine answers with events or a rejection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Start the run.
+    Submit(Box<RunSubmitted>),
+    /// Continue the run under a new owner. Agents of the owner before are to be declared lost one by one.
+    TakeOver {
+        /// The new owner's epoch.
+        epoch: u64,
+    },
+    /// An agent offers its capacity.
+    AgentJoined(Box<AgentSpec>),
+    /// An agent will not report any more.
+    AgentLost {
+        /// Which one.
+        agent: AgentIndex,
+        /// Why it is taken for gone.
+        reason: Box<str>,
+    },
+    /// Agents speak, each entry for itself.
+    Reports(Vec<Report>),
+    /// Dispatch nothing in the scope.
+    Pause {
+        /// What.
+        scope: Scope,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Dispatch again.
+    Resume {
+        /// What.
+        scope: Scope,
+    },
+    /// End what has not ended in the scope.
+    Cancel {
+        /// What.
+        scope: Scope,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Stop where it stands, to be continued later.
+    Interrupt {
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Something that another scheduler owns has been decided.
+    ResolveDependency {
+        /// The task, or the end of the milestone, that was decided.
+        node: NodeIndex,
+        /// Whether it was completed.
+        completed: bool,
+        /// The position of the event that decided it.
+        position: u64,
+    },
+    /// Time has passed, or there is work left over from the last decision.
+    Tick,
+}

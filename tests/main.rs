@@ -1,0 +1,3 @@
+//! All tests that go beyond one package, in one binary so that it links once.
+
+mod sim;
