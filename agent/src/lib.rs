@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Runs tasks: the pure machine of an agent, its runtime, and its runners.
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod runner;
+pub mod runtime;

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Schedules runs: keeps their events, decides, dispatches, and tells what has happened.
+//!
+//! The rules are in `cairn-engine`; here is the shell around it.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod insight;
+pub mod plans;
+pub mod runtime;
+pub mod store;

@@ -1,1 +1,8 @@
-//! Placeholder.
+//! What all parts of Cairn share: the plan language, and what coordinators and agents say to each other.
+//!
+//! Not here: storage, HTTP, child processes.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod message;
+pub mod plan;

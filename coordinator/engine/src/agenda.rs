@@ -40,7 +40,11 @@ impl Agenda {
                 let task = state.task(task);
                 task.status.is_out() && task.attempt == attempt
             }
-            Self::StartMilestone(_) | Self::EndMilestone(_) | Self::FailFast | Self::EndRun => true,
+            // All tasks of a milestone can end before it starts: cancelled, or skipped one by one.
+            Self::StartMilestone(milestone) | Self::EndMilestone(milestone) => {
+                state.milestone(milestone).finished_at.is_none()
+            }
+            Self::FailFast | Self::EndRun => !state.run().status.is_final(),
         }
     }
 

@@ -72,7 +72,7 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
             schedule_retry(state, *task, failure, *counts, *retry_at, at);
         }
         Event::RetryDue { task } => {
-            state.facts.retries.retain(|(_, waiting)| waiting != task);
+            state.facts.retries.remove(*task);
             make_ready(state, *task, at);
         }
         Event::AttemptTimedOut { task, .. } => {
@@ -100,18 +100,22 @@ fn submit(state: &mut State, submitted: &RunSubmitted, at: Timestamp) {
     facts.run.options = submitted.options.clone();
     facts.run.submitted_at = at;
     facts.run.status = RunStatus::Active;
-    facts.run.open_milestones = facts.milestones.len() as u32;
     for index in 0..graph.node_count() {
         facts.waiting[index] = graph.predecessors(NodeIndex::new(index)).len() as u32;
     }
-    facts.counts[TaskStatus::Pending as usize] = plan.task_count() as u32;
     for milestone in (0..plan.milestones().len()).map(MilestoneIndex::new) {
-        facts.milestones[milestone.get()].open = plan.tasks_of(milestone).len() as u32;
-        if facts.owned[milestone.get()] && facts.waiting[graph.start(milestone).get()] == 0 {
+        let tasks = plan.tasks_of(milestone).len() as u32;
+        facts.milestones[milestone.get()].open = tasks;
+        if !facts.owned[milestone.get()] {
+            continue;
+        }
+        facts.run.open_milestones += 1;
+        facts.counts[TaskStatus::Pending as usize] += tasks;
+        if facts.waiting[graph.start(milestone).get()] == 0 {
             facts.agenda.push_back(Agenda::StartMilestone(milestone));
         }
     }
-    if plan.milestones().is_empty() {
+    if facts.run.open_milestones == 0 {
         facts.agenda.push_back(Agenda::EndRun);
     }
 }
@@ -422,17 +426,14 @@ fn end_task(state: &mut State, task: TaskIndex, status: TaskStatus, since: Times
     row.since = since;
     row.duration = duration;
     row.flags = 0;
-    if !state.facts.messages.is_empty() {
-        state.facts.messages.remove(&task);
-    }
-    if !state.facts.retries.is_empty() {
-        state.facts.retries.retain(|(_, waiting)| *waiting != task);
-    }
-    if status == TaskStatus::Completed && !state.facts.failures.is_empty() {
-        state.facts.failures.remove(&task);
-    }
+    state.facts.messages.remove(&task);
+    state.facts.retries.remove(task);
     if status == TaskStatus::Completed {
+        state.facts.failures.remove(&task);
         state.facts.run.started_at.get_or_insert(since);
+    }
+    if matches!(status, TaskStatus::Completed | TaskStatus::Failed) && state.plan.takes_slot(task) {
+        learn_duration(state, duration);
     }
     let milestone = state.plan.milestone_of(task);
     let tally = &mut state.facts.milestones[milestone.get()];
@@ -447,6 +448,16 @@ fn end_task(state: &mut State, task: TaskIndex, status: TaskStatus, since: Times
     if tally.open == 0 {
         state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
     }
+}
+
+/// An exponentially weighted mean: a new duration counts an eighth. What never ran says nothing.
+fn learn_duration(state: &mut State, duration: Duration) {
+    if duration.is_zero() {
+        return;
+    }
+    let mean = &mut state.facts.run.mean_process_micros;
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1);
+    *mean = if *mean == 0 { micros } else { (*mean - *mean / 8).saturating_add(micros / 8).max(1) };
 }
 
 fn fail(
@@ -485,12 +496,13 @@ fn schedule_retry(
     row.permille = 0;
     row.since = at;
     row.flags &= !TIMED_OUT;
+    state.facts.messages.remove(&task);
     if counts {
         state.facts.failures.insert(task, failure.clone());
     }
     if retry_at <= at {
         make_ready(state, task, at);
     } else {
-        state.facts.retries.insert((retry_at, task));
+        state.facts.retries.insert(retry_at, task);
     }
 }

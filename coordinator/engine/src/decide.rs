@@ -5,7 +5,7 @@ use crate::apply::apply;
 use crate::schedule::{self, MAX_EVENTS_PER_DECISION};
 use crate::state::{CANCELLING, RunStatus, State, TaskStatus};
 use cairn_model::{
-    Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, NodeKind, Outcome,
+    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, NodeKind, Outcome,
     Report, ReportKind, Scope, TaskIndex, Timestamp,
 };
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub enum Rejection {
     /// No such agent, or it is lost.
     #[error("there is no agent of that name")]
     UnknownAgent,
-    /// The agent is known, in the same incarnation.
+    /// The agent is known, in the same incarnation or a later one.
     #[error("agent {agent} has joined already")]
     AlreadyJoined {
         /// Which one.
@@ -73,8 +73,8 @@ pub enum Rejection {
 }
 
 /// Decides `command` at `now`, applies what follows to the state and appends it to `events`. `now` must not be
-/// before the last event. A decision ends after about [`MAX_EVENTS_PER_DECISION`] events even if more is to be
-/// said: [`next_deadline`] then is `now`.
+/// before the last event. A decision ends when `events` holds about [`MAX_EVENTS_PER_DECISION`], even if more is
+/// to be said: [`next_deadline`] then is not later than `now`.
 ///
 /// # Errors
 /// The command is refused; then nothing has changed.
@@ -102,7 +102,7 @@ pub fn next_deadline(state: &State) -> Option<Timestamp> {
     if has_work(state) {
         return Some(state.last_event_at());
     }
-    let retry = state.facts.retries.first().map(|(at, _)| *at);
+    let retry = state.facts.retries.first().map(|(at, _)| at);
     let timeout = state.facts.timeouts.first().map(|(at, _)| at.plus(TIMEOUT_SLACK));
     retry.into_iter().chain(timeout).min()
 }
@@ -121,7 +121,6 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         (Command::Submit(_), _) => return Err(Rejection::AlreadySubmitted { run: id() }),
         (_, RunStatus::Absent) => return Err(Rejection::NotSubmitted),
         (Command::Reports(_) | Command::Tick, _) => return Ok(()),
-        (Command::AgentLost { .. }, _) => {}
         (_, status) if status.is_final() => return Err(Rejection::RunEnded { run: id(), status }),
         _ => {}
     }
@@ -129,7 +128,7 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         Command::TakeOver { epoch } if *epoch <= run.epoch => {
             Err(Rejection::StaleEpoch { wished: *epoch, current: run.epoch })
         }
-        Command::AgentJoined(spec) if state.find_agent(&spec.id).is_some() => {
+        Command::AgentJoined(spec) if is_known(state, spec) => {
             Err(Rejection::AlreadyJoined { agent: spec.id.clone() })
         }
         Command::AgentLost { agent, .. } => match state.agents().get(agent.get()) {
@@ -150,6 +149,14 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether that incarnation of the agent is there, or a later one has been.
+fn is_known(state: &State, spec: &AgentSpec) -> bool {
+    state.agents().iter().filter(|agent| agent.spec.id == spec.id).any(|agent| {
+        agent.spec.incarnation > spec.incarnation
+            || (agent.spec.incarnation == spec.incarnation && !agent.lost)
+    })
 }
 
 fn has_ended(state: &State, scope: Scope) -> bool {
@@ -209,8 +216,14 @@ impl Turn<'_> {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Submit(submitted) => self.emit(Event::RunSubmitted(submitted)),
-            Command::TakeOver { epoch } => self.emit(Event::OwnerChanged { epoch }),
-            Command::AgentJoined(spec) => self.emit(Event::AgentJoined(spec)),
+            Command::TakeOver { epoch } => self.take_over(epoch),
+            Command::AgentJoined(spec) => {
+                if let Some(agent) = self.state.find_agent(&spec.id) {
+                    let reason = "it started again with no memory of its last life".into();
+                    self.emit(Event::AgentLost { agent, reason });
+                }
+                self.emit(Event::AgentJoined(spec));
+            }
             Command::AgentLost { agent, reason } => self.emit(Event::AgentLost { agent, reason }),
             Command::Reports(reports) => reports.into_iter().for_each(|report| self.hear(report)),
             Command::Pause { scope, reason } => self.emit(Event::Paused { scope, reason }),
@@ -228,6 +241,21 @@ impl Turn<'_> {
         }
     }
 
+    /// A closed fleet lives and dies with its owner. It is declared lost before anything is dispatched: what is
+    /// offered to the dead would count as started, and `at_most_once` forbids another attempt.
+    fn take_over(&mut self, epoch: u64) {
+        self.emit(Event::OwnerChanged { epoch });
+        if !self.state.run().options.closed_fleet {
+            return;
+        }
+        for agent in (0..self.state.agents().len()).map(AgentIndex::new) {
+            if !self.state.agents()[agent.get()].lost {
+                let reason = "it was part of a process that is gone".into();
+                self.emit(Event::AgentLost { agent, reason });
+            }
+        }
+    }
+
     /// Says what is due, then dispatches: whatever fits into one decision.
     fn go_on(&mut self) {
         self.check_clock();
@@ -240,12 +268,14 @@ impl Turn<'_> {
     }
 
     fn check_clock(&mut self) {
-        while let Some(&(at, task)) = self.state.facts.retries.first()
+        while self.events.len() < MAX_EVENTS_PER_DECISION
+            && let Some((at, task)) = self.state.facts.retries.first()
             && at <= self.now
         {
             self.emit(Event::RetryDue { task });
         }
-        while let Some(&(at, task)) = self.state.facts.timeouts.first()
+        while self.events.len() < MAX_EVENTS_PER_DECISION
+            && let Some(&(at, task)) = self.state.facts.timeouts.first()
             && at.plus(TIMEOUT_SLACK) <= self.now
         {
             self.emit(Event::AttemptTimedOut { task, attempt: self.state.task(task).attempt });
@@ -269,7 +299,7 @@ impl Turn<'_> {
                     self.stale_reports += 1;
                     return;
                 }
-                let started_at = at.clamp(row.since, self.now);
+                let started_at = at.clamp(row.since.min(self.now), self.now);
                 self.emit(Event::TaskStarted { task, attempt, started_at });
             }
             ReportKind::Progress { permille, message } => {
@@ -317,6 +347,9 @@ impl Turn<'_> {
             }
             Outcome::Stopped => without_result("the attempt was stopped, to be continued later"),
             Outcome::NotStarted if state.task(task).has(CANCELLING) => Event::TaskCancelled { task, attempt },
+            Outcome::NotStarted if state.task(task).status == TaskStatus::InProgress => {
+                without_result("the agent gave the attempt back after it had started")
+            }
             Outcome::NotStarted => {
                 let message = "the agent gave the attempt back before it started".to_owned();
                 let failure = Failure { kind: FailureKind::Interrupted, message, exit_code: None };

@@ -33,25 +33,32 @@ pub fn react(state: &State, event: &Event, effects: &mut Vec<Effect>) {
     match event {
         Event::TaskDispatched { task, attempt, agent } => {
             let row = state.task(*task);
-            if row.status.is_out() && row.attempt == *attempt {
+            // What is to be cancelled is not offered any more: the request to stop it follows.
+            if row.status.is_out() && row.attempt == *attempt && !row.has(CANCELLING) {
                 effects.push(Effect::Offer { task: *task, attempt: *attempt, agent: *agent });
             }
         }
-        Event::AttemptTimedOut { task, .. } => effects.extend(stop(state, *task)),
-        Event::CancelRequested { scope: Scope::Run, .. } | Event::RunInterrupted { .. } => {
-            effects.extend(state.plan.tasks().filter_map(|task| stop(state, task)));
+        Event::AttemptTimedOut { task, attempt } if state.task(*task).attempt == *attempt => {
+            effects.extend(stop(state, *task));
         }
+        // The run may go on already, with attempts that must not be stopped.
+        Event::RunInterrupted { .. } if !state.run().interrupted => {}
+        Event::RunInterrupted { .. } => effects.extend(state.plan.tasks().filter_map(|task| stop(state, task))),
+        Event::CancelRequested { scope: Scope::Run, .. } => cancel(state, state.plan.tasks(), effects),
         Event::CancelRequested { scope: Scope::Milestone(milestone), .. } => {
-            effects.extend(state.plan.tasks_of(*milestone).filter_map(|task| stop(state, task)));
+            cancel(state, state.plan.tasks_of(*milestone), effects);
         }
-        Event::CancelRequested { scope: Scope::Task(task), .. } => effects.extend(stop(state, *task)),
+        Event::CancelRequested { scope: Scope::Task(task), .. } => {
+            cancel(state, std::iter::once(*task), effects);
+        }
         Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => effects.push(Effect::Ended),
         _ => {}
     }
 }
 
 /// What the world is still owed after a crash: offers that may not have been made, requests to stop that may not
-/// have been heard.
+/// have been heard. All of it rests on the state, so the state must be durable. What has become of attempts that
+/// run is not asked for here: agents tell it when the new owner recalls it.
 #[must_use]
 pub fn recover(state: &State) -> Vec<Effect> {
     let mut effects = Vec::new();
@@ -61,17 +68,21 @@ pub fn recover(state: &State) -> Vec<Effect> {
         if state.agents().get(agent.get()).is_none_or(|agent| agent.lost) {
             continue;
         }
-        if row.status == TaskStatus::Dispatched {
-            effects.push(Effect::Offer { task, attempt: row.attempt, agent });
-        }
+        // Never both: an agent that has not heard of an attempt and is asked to stop it need not start it.
         if row.has(CANCELLING) || row.has(TIMED_OUT) || state.run().interrupted {
             effects.extend(stop(state, task));
+        } else if row.status == TaskStatus::Dispatched {
+            effects.push(Effect::Offer { task, attempt: row.attempt, agent });
         }
     }
     if state.run().status.is_final() {
         effects.push(Effect::Ended);
     }
     effects
+}
+
+fn cancel(state: &State, tasks: impl Iterator<Item = TaskIndex>, effects: &mut Vec<Effect>) {
+    effects.extend(tasks.filter(|&task| state.task(task).has(CANCELLING)).filter_map(|task| stop(state, task)));
 }
 
 fn stop(state: &State, task: TaskIndex) -> Option<Effect> {

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod alarm;
 mod apply;
 mod decide;
 mod effect;

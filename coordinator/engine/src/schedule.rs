@@ -10,6 +10,7 @@ use crate::state::{AgentState, State};
 use cairn_model::{AgentIndex, AgentSpec, Event, TaskIndex, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 /// Most events of one decision; the next one goes on. A few thousand share an append well, and let the store
 /// write one batch while the next is decided.
@@ -60,6 +61,19 @@ pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event
     }
 }
 
+/// How far ahead an agent may be given work: what is likely to start within this time. It covers the way from the
+/// end of a task to the next offer (an append and two hops), so that short tasks leave no slot idle; long tasks
+/// wait here, where what has become urgent can still overtake them.
+const LOOKAHEAD: Duration = Duration::from_millis(10);
+
+/// How many attempts beyond its slots an agent may be given.
+fn queue_of(state: &State, agent: &AgentState) -> u32 {
+    let mean = state.run().mean_process_micros;
+    let ahead = u64::try_from(LOOKAHEAD.as_micros()).unwrap_or(u64::MAX);
+    let each = ahead.checked_div(mean).unwrap_or(0).saturating_mul(u64::from(agent.spec.slots));
+    u32::try_from(each).unwrap_or(u32::MAX).min(agent.spec.backlog)
+}
+
 /// Whether a decision would dispatch something.
 pub(crate) fn can_dispatch(state: &State) -> bool {
     let hopeless = |class| state.run().options.closed_fleet && !class_could_ever_run(state, class);
@@ -74,11 +88,10 @@ fn heads(state: &State) -> impl Iterator<Item = (u32, ClassIndex)> + '_ {
 }
 
 /// The agent with the most free slots, the first among equals. Only where none has a free one, an agent whose
-/// queue has room.
+/// queue has room; the one with the shortest queue then.
 fn choose_agent(state: &State, class: ClassIndex) -> Option<AgentIndex> {
     let wanted = &state.order.classes()[class];
     let candidates = state.agents().iter().enumerate();
-    let open = candidates.filter(|(_, agent)| !agent.lost && agent.fits[class] && agent.has_free(wanted));
     let room = |agent: &AgentState| {
         let (has, used) = if wanted.takes_slot {
             (i64::from(agent.spec.slots), agent.slots_used)
@@ -87,9 +100,13 @@ fn choose_agent(state: &State, class: ClassIndex) -> Option<AgentIndex> {
         };
         has - i64::from(used)
     };
-    let (index, best) = open.max_by_key(|(index, agent)| (room(agent), Reverse(*index)))?;
-    let queue = if wanted.takes_slot && wanted.may_queue { i64::from(best.spec.backlog) } else { 0 };
-    (room(best) + queue > 0).then(|| AgentIndex::new(index))
+    let queue = |agent: &AgentState| {
+        if wanted.takes_slot && wanted.may_queue { i64::from(queue_of(state, agent)) } else { 0 }
+    };
+    let open = candidates.filter(|(_, agent)| {
+        !agent.lost && agent.fits[class] && agent.has_free(wanted) && room(agent) + queue(agent) > 0
+    });
+    open.max_by_key(|(index, agent)| (room(agent), Reverse(*index))).map(|(index, _)| AgentIndex::new(index))
 }
 
 impl AgentState {

@@ -1,6 +1,7 @@
 //! The state of a run: what a fold over its events gives.
 
 use crate::agenda::Agenda;
+use crate::alarm::Alarms;
 use crate::order::{ClassIndex, Order};
 use crate::ready::ReadySet;
 use cairn_model::{
@@ -217,6 +218,8 @@ pub struct RunState {
     pub finished_at: Option<Timestamp>,
     pub(crate) failing_fast: bool,
     pub(crate) open_milestones: u32,
+    /// Moving mean of how long processes ran lately, in microseconds; 0 before the first has ended.
+    pub(crate) mean_process_micros: u64,
 }
 
 /// An agent as the run knows it.
@@ -261,7 +264,7 @@ pub(crate) struct Facts {
     /// For each class, the places of its tasks that could run now.
     pub ready: Vec<ReadySet>,
     pub agenda: VecDeque<Agenda>,
-    pub retries: BTreeSet<(Timestamp, TaskIndex)>,
+    pub retries: Alarms,
     pub timeouts: BTreeSet<(Timestamp, TaskIndex)>,
     pub failures: BTreeMap<TaskIndex, Failure>,
     pub messages: BTreeMap<TaskIndex, Box<str>>,
@@ -299,7 +302,7 @@ impl State {
             agents: Vec::new(),
             ready,
             agenda: VecDeque::new(),
-            retries: BTreeSet::new(),
+            retries: Alarms::default(),
             timeouts: BTreeSet::new(),
             failures: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -374,7 +377,7 @@ impl State {
     /// When the next attempt of a task that waits for one may be dispatched.
     #[must_use]
     pub fn retry_at(&self, task: TaskIndex) -> Option<Timestamp> {
-        self.facts.retries.iter().find(|(_, waiting)| *waiting == task).map(|(at, _)| *at)
+        self.facts.retries.of(task)
     }
 
     /// What a task still waits for.
@@ -383,7 +386,7 @@ impl State {
         self.facts.waiting[node.get()]
     }
 
-    /// How many tasks are in each status, in the order of [`TaskStatus::ALL`].
+    /// How many tasks of the milestones scheduled here are in each status, in the order of [`TaskStatus::ALL`].
     #[must_use]
     pub fn counts(&self) -> &[u32; 8] {
         &self.facts.counts

@@ -66,7 +66,7 @@ impl Cycle {
     #[must_use]
     pub fn steps(&self, plan: &Plan) -> Vec<CycleStep> {
         let count = self.nodes.len();
-        let kind = |at: usize| kind_of(self.nodes[at], self.tasks);
+        let kind = |at: usize| NodeKind::of(self.nodes[at], self.tasks);
         let step = |at: usize| {
             let (dependent, on) = (kind(at), kind((at + count - 1) % count));
             let target = match on {
@@ -85,11 +85,15 @@ impl Cycle {
     }
 }
 
-fn kind_of(node: NodeIndex, tasks: u32) -> NodeKind {
-    match node.0.checked_sub(tasks) {
-        None => NodeKind::Task(TaskIndex(node.0)),
-        Some(barrier) if barrier % 2 == 0 => NodeKind::Start(MilestoneIndex(barrier / 2)),
-        Some(barrier) => NodeKind::End(MilestoneIndex(barrier / 2)),
+impl NodeKind {
+    /// What a node of the graph of a plan with so many tasks stands for.
+    #[must_use]
+    pub const fn of(node: NodeIndex, tasks: u32) -> Self {
+        match node.0.checked_sub(tasks) {
+            None => Self::Task(TaskIndex(node.0)),
+            Some(barrier) if barrier.is_multiple_of(2) => Self::Start(MilestoneIndex(barrier / 2)),
+            Some(barrier) => Self::End(MilestoneIndex(barrier / 2)),
+        }
     }
 }
 
@@ -143,7 +147,7 @@ impl Graph {
     /// What a node stands for.
     #[must_use]
     pub fn kind(&self, node: NodeIndex) -> NodeKind {
-        kind_of(node, self.tasks)
+        NodeKind::of(node, self.tasks)
     }
 
     /// What waits for `node`.

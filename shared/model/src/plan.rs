@@ -456,7 +456,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct PlanBuilder {
     plan: Plan,
-    settings: HashMap<TaskSettings, u32>,
+    /// Indices of `plan.settings` by their contents.
+    settings: HashTable<u32>,
     estimates: HashMap<Estimate, u32>,
 }
 
@@ -483,7 +484,7 @@ impl PlanBuilder {
             task_needs: Rows::default(),
             milestone_needs: Rows::default(),
         };
-        Self { plan, settings: HashMap::new(), estimates: HashMap::new() }
+        Self { plan, settings: HashTable::new(), estimates: HashMap::new() }
     }
 
     /// The plan's own fields: project, title, description, parameters.
@@ -604,11 +605,14 @@ impl PlanBuilder {
         if self.plan.settings.last() == Some(&settings) {
             return narrow(self.plan.settings.len() - 1);
         }
-        let next = narrow(self.plan.settings.len());
-        let index = *self.settings.entry(settings.clone()).or_insert(next);
-        if index == next {
-            self.plan.settings.push(settings);
+        let Plan { settings: rows, hasher, .. } = &mut self.plan;
+        let hash = hasher.hash_one(&settings);
+        if let Some(&index) = self.settings.find(hash, |&index| rows[index as usize] == settings) {
+            return index;
         }
+        let index = narrow(rows.len());
+        rows.push(settings);
+        self.settings.insert_unique(hash, index, |&index| hasher.hash_one(&rows[index as usize]));
         index
     }
 

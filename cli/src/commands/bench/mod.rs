@@ -1,0 +1,265 @@
+//! `cairn bench`: what this machine can do, and how much of it is used. Each figure stands beside a limit that is
+//! measured in the same run, because machines differ and are noisy: quote the ratio.
+
+mod limit;
+mod workload;
+
+use super::run::local::{self, LocalRun};
+use crate::context::{Context, Format};
+use crate::exit::{Exit, Failure};
+use cairn_coordinator::plans;
+use cairn_coordinator::runtime::new_id;
+use cairn_coordinator::store::file::Options;
+use cairn_coordinator::store::{Append, EventStore, FileStore, Holder, NewRecord, StreamId, Ticket};
+use cairn_engine::{RunStatus, State};
+use cairn_model::{Command, Event, Outcome, Report, ReportKind, RunOptions, RunSubmitted, Timestamp};
+use cairn_shared::clock::Clock;
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use workload::Shape;
+
+/// Measure this machine, and what Cairn makes of it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// What is measured
+    #[arg(value_enum)]
+    pub what: What,
+    /// Tasks, or for `store` events [default: 10000]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tasks: u32,
+    /// How the tasks hang together
+    #[arg(long, value_enum, default_value_t)]
+    pub shape: Shape,
+    /// Processes at a time
+    #[arg(long, short, value_name = "N", default_value = "2")]
+    pub jobs: NonZeroUsize,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn bench spawn                    10,000 processes, two at a time, against bare spawning
+  cairn bench spawn --shape chain --tasks 40
+  cairn bench noop --tasks 1000000     the whole path of a task but its process
+  cairn bench store                    appends of 100 events of 200 bytes against bare writes
+
+The files are made in a temporary directory inside the working directory: it decides which disk is measured.";
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum What {
+    /// Processes that do nothing, with a durable log and captured output; limit: bare spawning
+    Spawn,
+    /// Tasks that start no process, with a durable log; limit: writing and syncing the same log
+    Noop,
+    /// The fleet's path over RabbitMQ
+    Amqp,
+    /// Appends of 100 events of 200 bytes; limit: writing and syncing the same bytes
+    Store,
+    /// Decisions alone, in memory; limit: walking the graph once
+    Engine,
+}
+
+/// One measurement, as JSON gives it.
+#[derive(Debug, serde::Serialize)]
+struct Row {
+    name: &'static str,
+    tasks: u32,
+    seconds: f64,
+    tasks_per_second: f64,
+    limit_per_second: f64,
+    ratio: f64,
+    peak_rss_bytes: u64,
+    /// What the limit is.
+    #[serde(skip)]
+    limit: &'static str,
+}
+
+/// Runs the command.
+pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let directory = tempfile::Builder::new()
+        .prefix(".cairn-bench-")
+        .tempdir_in(".")
+        .map_err(|error| broken(&error).help("start it in a directory that you can write to"))?;
+    let row = match args.what {
+        What::Spawn => spawn(args, directory.path())?,
+        What::Noop => noop(args, directory.path())?,
+        What::Store => store(args, directory.path())?,
+        What::Engine => engine(args),
+        What::Amqp => {
+            return Err(Failure::new(Exit::Usage, "`bench amqp` is not there yet: it comes with the fleet")
+                .help("measure this machine with `cairn bench spawn` or `cairn bench noop`"));
+        }
+    };
+    crate::output::print(context, &row, |row| text(row, context.format))
+}
+
+fn text(row: &Row, _format: Format) -> String {
+    format!(
+        "{}: {} tasks in {:.3} s, {:.0} a second\n{}: {:.0} a second\nratio: {:.3}\npeak memory: {} MiB\n",
+        row.name,
+        row.tasks,
+        row.seconds,
+        row.tasks_per_second,
+        row.limit,
+        row.limit_per_second,
+        row.ratio,
+        row.peak_rss_bytes >> 20
+    )
+}
+
+impl Row {
+    fn new(name: &'static str, tasks: u32, took: Duration, limit: &'static str, limit_per_second: f64) -> Self {
+        let seconds = took.as_secs_f64();
+        let tasks_per_second = f64::from(tasks) / seconds;
+        let ratio = tasks_per_second / limit_per_second;
+        let peak_rss_bytes = peak_rss_bytes();
+        Self { name, tasks, seconds, tasks_per_second, limit_per_second, ratio, peak_rss_bytes, limit }
+    }
+}
+
+/// The most memory that this process has had, from the kernel.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+fn spawn(args: &Args, directory: &Path) -> Result<Row, Failure> {
+    let jobs = if args.shape == Shape::Chain { NonZeroUsize::MIN } else { args.jobs };
+    // Before and after, because a machine's speed drifts.
+    let before = limit::spawn(args.tasks, jobs)?;
+    let took = run(args, directory, workload::Work::True)?;
+    let after = limit::spawn(args.tasks, jobs)?;
+    Ok(Row::new("spawn", args.tasks, took, "bare spawning with pipes", (before + after) / 2.0))
+}
+
+fn noop(args: &Args, directory: &Path) -> Result<Row, Failure> {
+    let took = run(args, directory, workload::Work::Nothing)?;
+    let peak = peak_rss_bytes();
+    let limit = limit::rewrite(&directory.join("state/events"), &directory.join("rewritten"), args.tasks)?;
+    let row = Row::new("noop", args.tasks, took, "writing and syncing the same log", limit);
+    Ok(Row { peak_rss_bytes: peak, ..row })
+}
+
+/// Runs a workload as `cairn run` does, from its submission to its durable end.
+fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, Failure> {
+    let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let state_directory = std::path::absolute(directory.join("state")).map_err(|error| broken(&error))?;
+    let clock = Clock::start(Timestamp(0));
+    let holder = Holder::this_process("cairn bench", clock.now());
+    let store = FileStore::open(&state_directory, &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
+    let text = workload::plan(args.tasks, args.shape, work);
+    let plan_hash = plans::save(&state_directory, &text).map_err(|error| broken(&error))?;
+    let (plan, graph) = cairn_coordinator::runtime::read_plan("bench", text, &[])
+        .map_err(|error| Failure::new(Exit::Bug, error.render(false)))?;
+    let state = State::new(plan, graph);
+    let began = clock.now();
+    let submitted = RunSubmitted {
+        run: "bench.1".to_owned(),
+        plan_hash,
+        plan_name: "bench".to_owned(),
+        plan_directory: directory.to_string_lossy().into_owned(),
+        parameters: Vec::new(),
+        options: RunOptions { closed_fleet: true, ..RunOptions::default() },
+        tasks: u64::from(args.tasks),
+        milestones: 1,
+    };
+    let local = LocalRun {
+        marker: ("CAIRN_STATE_ID".to_owned(), store.store_id().to_string()),
+        store: Arc::new(store),
+        state,
+        versions: HashMap::new(),
+        submitted,
+        epoch: 1,
+        jobs: args.jobs,
+        state_directory,
+        clock: clock.clone(),
+        observer: Box::new(|_| {}),
+    };
+    let ended = local::drive(local).map_err(|error| broken(&error))?;
+    let status = ended.state.run().status;
+    if status != RunStatus::Completed {
+        return Err(Failure::new(Exit::Interrupted, format!("the run did not complete: {}", status.name())));
+    }
+    Ok(clock.now().since(began))
+}
+
+/// Events of one append, and their size.
+const BATCH: u64 = 100;
+const EVENT_BYTES: usize = 200;
+
+fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
+    let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let clock = Clock::start(Timestamp(0));
+    let holder = Holder::this_process("cairn bench", clock.now());
+    let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
+    let appends = u64::from(args.tasks).div_ceil(BATCH);
+    let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
+    let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
+    let stream = StreamId::new("bench.1");
+    let began = clock.now();
+    // Like the bare loop, each batch is durable before the next but one is made.
+    let mut waiting: VecDeque<Ticket> = VecDeque::new();
+    for append in 0..appends {
+        let record = |at: u64| NewRecord {
+            stream: stream.clone(),
+            first_version: append * BATCH + at + 1,
+            count: 1,
+            body: body.clone(),
+        };
+        waiting.push_back(store.submit(Append { epoch: 1, records: (0..BATCH).map(record).collect() }));
+        if waiting.len() > 1 && let Some(ticket) = waiting.pop_front() {
+            ticket.wait().map_err(|error| broken(&error))?;
+        }
+    }
+    for ticket in waiting {
+        ticket.wait().map_err(|error| broken(&error))?;
+    }
+    let took = clock.now().since(began);
+    let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
+    let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
+    Ok(Row::new("store", events, took, "writing and syncing the same bytes", (before + after) / 2.0))
+}
+
+/// An agent that completes everything at once, without store or channels.
+fn engine(args: &Args) -> Row {
+    let clock = Clock::start(Timestamp(0));
+    let text = workload::plan(args.tasks, args.shape, workload::Work::Nothing);
+    let read = cairn_coordinator::runtime::read_plan("bench", text, &[]);
+    let (plan, graph) = read.expect("the workload is a valid plan");
+    let began = clock.now();
+    let order = graph.order();
+    let limit = order.len() as f64 / clock.now().since(began).as_secs_f64().max(1e-6);
+    let mut state = State::new(plan, graph);
+    let began = clock.now();
+    let mut events = Vec::new();
+    let submitted = RunSubmitted { run: "bench.1".to_owned(), ..RunSubmitted::default() };
+    let agent = local::local_agent(args.jobs, 1);
+    let mut commands =
+        VecDeque::from([Command::Submit(Box::new(submitted)), Command::AgentJoined(Box::new(agent))]);
+    while !state.run().status.is_final() {
+        events.clear();
+        let command = commands.pop_front().unwrap_or(Command::Tick);
+        let now = clock.now();
+        let decided = cairn_engine::decide(&mut state, command, now, &mut events);
+        decided.map(drop).expect("the commands fit the state");
+        let done = |event: &Event| match *event {
+            Event::TaskDispatched { task, attempt, agent } => {
+                let kind = ReportKind::Finished { outcome: Outcome::Completed, started_at: now, finished_at: now };
+                Some(Report { task, attempt, agent, kind })
+            }
+            _ => None,
+        };
+        let reports: Vec<Report> = events.iter().filter_map(done).collect();
+        if !reports.is_empty() {
+            commands.push_back(Command::Reports(reports));
+        }
+    }
+    Row::new("engine", args.tasks, clock.now().since(began), "one topological order of the graph", limit)
+}

@@ -1,0 +1,229 @@
+//! `cairn run`: a plan, here and now, with nothing else installed.
+//!
+//! ```text
+//! plan ─▶ could every task run here? ─▶ lock the state ─▶ a new run, or the one to resume ─▶ drive ─▶ summary
+//! ```
+
+pub mod local;
+mod resume;
+mod summary;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::plan_file::{self, PlanFile};
+use crate::view;
+use cairn_coordinator::plans;
+use cairn_coordinator::runtime::new_id;
+use cairn_coordinator::store::file::Options;
+use cairn_coordinator::store::{EventStore, FileStore, Holder, OpenError, StreamHead, StreamId};
+use cairn_engine::{Order, RunStatus, State};
+use cairn_model::plan::Plan;
+use cairn_model::{FailureKind, Graph, RunId, RunOptions, RunSubmitted, Timestamp};
+use cairn_shared::clock::Clock;
+use local::{Ended, LocalError, LocalRun};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The variable by which processes of a state directory are found again after a crash.
+const MARKER: &str = "CAIRN_STATE_ID";
+
+/// Run a plan here and now
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The plan, YAML or JSON; `-` reads stdin
+    pub plan: PathBuf,
+    /// Processes at a time [default: one for each core]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// The value of a parameter of the plan; may be given several times
+    #[arg(long = "param", value_name = "K=V", value_parser = plan_file::parameter)]
+    pub params: Vec<(String, String)>,
+    /// End the run at the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Continue the project's newest run, if it is unfinished
+    #[arg(long)]
+    pub resume: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn run plan.yaml                  as many processes at a time as there are cores
+  cairn run plan.yaml --jobs 8         eight at a time
+  cairn run plan.yaml --param region=us
+  cairn run plan.yaml --resume         after Ctrl-C, a crash or a power cut
+  cairn import --from wfcommons trace.json | cairn run -
+
+Exit codes: 0 completed, 1 tasks failed, 2 the plan is invalid, 5 the state cannot be written,
+6 cancelled, 8 a task could never run here, 130 interrupted.";
+
+/// Runs the command.
+pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let file = plan_file::read(&args.plan, &args.params)?;
+    let jobs = args.jobs.or(context.jobs).unwrap_or_else(default_jobs);
+    refuse_unplaceable(&file.plan, &file.graph, jobs)?;
+    let clock = Clock::start(Timestamp(0));
+    let state_directory = std::path::absolute(&context.state)
+        .map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot tell where {} is: {error}", context.state.display())))?;
+    let store = open_store(&state_directory, context, &clock)?;
+    let marker = (MARKER.to_owned(), store.store_id().to_string());
+    let found = cairn_agent::runner::end_leftovers(
+        (&marker.0, &marker.1),
+        cairn_agent::runtime::STOP_GRACE,
+        &(Arc::new({
+            let clock = clock.clone();
+            move || clock.now()
+        }) as cairn_agent::runner::Clock),
+    );
+    if !found.is_empty() {
+        view::note(context, &format!("ended {} left over of a run that was killed", count(found.len(), "process", "processes")));
+    }
+    let begun = match resume::find(args, &file, &state_directory)? {
+        resume::Found::Finished(exit) => return Ok(exit),
+        resume::Found::Unfinished(run) => {
+            view::note(context, &format!("{} is continued: {}", run.submitted.run, summary::standing(&run.state)));
+            Begun { state: run.state, versions: run.versions, submitted: run.submitted }
+        }
+        resume::Found::Nothing => begin(args, file, &store, &state_directory, &clock)?,
+    };
+    let epoch = begun.state.run().epoch + 1;
+    let clock = Clock::start(begun.state.last_event_at());
+    let run_name = begun.submitted.run.clone();
+    let observer = view::observer(context, &begun.state, &begun.submitted, jobs, clock.clone());
+    let local = LocalRun {
+        store: Arc::new(store),
+        marker,
+        state: begun.state,
+        versions: begun.versions,
+        submitted: begun.submitted,
+        epoch,
+        jobs,
+        state_directory: state_directory.clone(),
+        clock,
+        observer: observer.callback,
+    };
+    let ended = local::drive(local);
+    observer.screen.finish();
+    let ended = ended.map_err(|error| stopped(&run_name, &error))?;
+    summary::print(context, &ended, &state_directory, args);
+    Ok(exit_of(&ended))
+}
+
+fn default_jobs() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A run to be driven.
+struct Begun {
+    state: State,
+    versions: HashMap<StreamId, u64>,
+    submitted: RunSubmitted,
+}
+
+fn begin(
+    args: &Args,
+    file: PlanFile,
+    store: &FileStore,
+    state_directory: &Path,
+    clock: &Clock,
+) -> Result<Begun, Failure> {
+    let project = file.plan.project.clone();
+    let run = first_free_run(store, &project)?;
+    let plan_hash = plans::save(state_directory, &file.text)
+        .map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
+    let submitted = RunSubmitted {
+        run: run.to_string(),
+        plan_hash,
+        plan_name: file.name,
+        plan_directory: file.directory.to_string_lossy().into_owned(),
+        parameters: args.params.iter().cloned().collect::<std::collections::BTreeMap<_, _>>().into_iter().collect(),
+        // 32 bits of it are enough, and every JSON reader keeps them exactly.
+        options: RunOptions { fail_fast: args.fail_fast, seed: clock.now().0 as u64 & 0xffff_ffff, closed_fleet: true },
+        tasks: file.plan.task_count() as u64,
+        milestones: file.plan.milestones().len() as u64,
+    };
+    drop(file.text);
+    let state = State::new(Arc::new(file.plan), Arc::new(file.graph));
+    Ok(Begun { state, versions: HashMap::new(), submitted })
+}
+
+/// The first run of the project whose stream is still empty.
+fn first_free_run(store: &FileStore, project: &str) -> Result<RunId, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot set up an event loop: {error}")))?;
+    let head = |number| -> Result<StreamHead, Failure> {
+        let stream = StreamId::new(RunId::new(project, number).to_string());
+        runtime.block_on(store.stream_head(&stream)).map_err(|error| Failure::because(Exit::OutOfReach, &error))
+    };
+    let mut number = 1;
+    while head(number)?.version > 0 {
+        number += 1;
+    }
+    Ok(RunId::new(project, number))
+}
+
+/// Tasks that this machine could never run are told before anything runs.
+fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<(), Failure> {
+    let agent = local::local_agent(jobs, 0);
+    let order = Order::new(plan, graph);
+    let unfit: Vec<bool> = order.classes().iter().map(|class| !class.fits(&agent)).collect();
+    if !unfit.contains(&true) {
+        return Ok(());
+    }
+    let tasks: Vec<_> = plan.tasks().filter(|&task| !plan.is_checkpoint(task) && unfit[order.class_of(task)]).collect();
+    let Some(&first) = tasks.first() else { return Ok(()) };
+    let class = &order.classes()[order.class_of(first)];
+    let others = match tasks.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {} more", count(more, "task", "tasks")),
+    };
+    let has: Vec<String> = agent.resources.iter().map(|(name, amount)| format!("{name} {}", amount / 1000)).collect();
+    let labels: Vec<String> = agent.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    Err(Failure::new(
+        Exit::Unplaceable,
+        format!("{} could never run here: it asks for {}{others}", plan.task_name(first), class.describe()),
+    )
+    .help(format!("this machine has {}, and the labels {}; lower `resources`, change `requires`, or run the plan on a fleet that has them", has.join(", "), labels.join(", "))))
+}
+
+fn open_store(state: &Path, context: &Context, clock: &Clock) -> Result<FileStore, Failure> {
+    let holder = Holder::this_process(context.command_line.clone(), clock.now());
+    FileStore::open(state, &holder, Options::new(new_id())).map_err(|error| {
+        let failure = Failure::because(Exit::OutOfReach, &error);
+        match error {
+            OpenError::Lock(_) => failure.help("wait for it to end, or give this run a state directory of its own with --state DIR"),
+            _ => failure,
+        }
+    })
+}
+
+fn stopped(run: &str, error: &LocalError) -> Failure {
+    Failure::because(Exit::OutOfReach, error).help(format!(
+        "nothing that was recorded is lost; make room or mend the disk, then continue {run} with the same command and --resume"
+    ))
+}
+
+fn exit_of(ended: &Ended) -> Exit {
+    let state = &ended.state;
+    let unplaceable = || {
+        let kinds = state.plan().tasks().filter_map(|task| state.failure(task)).map(|failure| failure.kind);
+        kinds.into_iter().any(|kind| kind == FailureKind::Unplaceable)
+    };
+    match state.run().status {
+        RunStatus::Completed => Exit::Done,
+        RunStatus::Cancelled => Exit::Cancelled,
+        RunStatus::Failed if unplaceable() => Exit::Unplaceable,
+        RunStatus::Failed => Exit::Failed,
+        RunStatus::Absent | RunStatus::Active | RunStatus::Paused if ended.interrupted => Exit::Interrupted,
+        RunStatus::Absent | RunStatus::Active | RunStatus::Paused => Exit::Bug,
+    }
+}
+
+/// `1 task`, `2 tasks`.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}

@@ -1,0 +1,69 @@
+//! What every command is given: how to print, and where the state is.
+
+use clap::ValueEnum;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+/// The form of what is printed to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON value.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+    /// One YAML document.
+    Yaml,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal that can show them, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The form of what is printed to stdout.
+    pub format: Format,
+    /// When to use colours.
+    pub color: ColorChoice,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Processes at a time, as configured.
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// The command line as it was typed, for those who are told who holds a lock.
+    pub command_line: String,
+}
+
+impl Context {
+    /// Whether to colour what goes to stdout.
+    pub fn color_stdout(&self) -> bool {
+        self.color_on(std::io::stdout().is_terminal())
+    }
+
+    /// Whether to colour what goes to stderr.
+    pub fn color_stderr(&self) -> bool {
+        self.color_on(std::io::stderr().is_terminal())
+    }
+
+    fn color_on(&self, is_terminal: bool) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if set("NO_COLOR") => false,
+            ColorChoice::Auto => is_terminal && !dumb || set("CLICOLOR_FORCE"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Plans as the command line gives them: a file, or stdin.
+
+use crate::exit::{Exit, Failure};
+use cairn_model::plan::{MAX_PLAN_BYTES, Plan};
+use cairn_model::Graph;
+use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A plan that was read.
+pub struct PlanFile {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// The directory that its tasks start in, absolute.
+    pub directory: PathBuf,
+    /// The plan.
+    pub plan: Plan,
+    /// Its graph.
+    pub graph: Graph,
+    /// What is probably meant otherwise.
+    pub warnings: Diagnostics,
+}
+
+/// Reads `K=V` of `--param`.
+pub fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// The text of a plan, at most as long as a plan may be, and what it is called. `-` is stdin.
+///
+/// # Errors
+/// It cannot be read, or is too long.
+pub fn read_source(path: &Path) -> Result<Source, Failure> {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+    // One byte more than a plan may have shows that it is too long, whatever its length.
+    let limit = MAX_PLAN_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = if is_stdin {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        read_file(path, limit, &mut bytes)
+    };
+    read.map_err(|error| cannot_read(&name, &error))?;
+    if bytes.len() > MAX_PLAN_BYTES {
+        return Err(too_long(&name));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(Exit::Usage, format!("{name} is not UTF-8: byte {} cannot be read", at + 1))
+    })?;
+    Ok(Source { name, text })
+}
+
+fn read_file(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().min(limit);
+    bytes.reserve_exact(usize::try_from(length).unwrap_or(0));
+    file.take(limit).read_to_end(bytes)
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Failure {
+    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Usage };
+    Failure::new(exit, format!("cannot read {name}: {error}"))
+}
+
+fn too_long(name: &str) -> Failure {
+    let limit = MAX_PLAN_BYTES >> 20;
+    Failure::new(Exit::Usage, format!("{name} is longer than a plan may be: {limit} MiB (limit: plan bytes)"))
+        .help("divide it into several plans")
+}
+
+/// Reads, checks and draws up a plan.
+///
+/// # Errors
+/// It cannot be read, or is not valid: all that is wrong with it.
+pub fn read(path: &Path, params: &[(String, String)]) -> Result<PlanFile, Failure> {
+    let source = read_source(path)?;
+    let invalid = |diagnostics: Diagnostics| Failure::new(Exit::Usage, diagnostics.render(false));
+    let parsed = parse(&source, &Options { params, limits: Limits::local() }).map_err(invalid)?;
+    let graph = parsed.graph(&source).map_err(invalid)?;
+    let directory = directory_of(path)?;
+    let Source { name, text } = source;
+    Ok(PlanFile { name, text, directory, plan: parsed.plan, graph, warnings: parsed.warnings })
+}
+
+fn directory_of(path: &Path) -> Result<PathBuf, Failure> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    std::path::absolute(directory).map_err(|error| cannot_read(&directory.display().to_string(), &error))
+}

@@ -1,0 +1,104 @@
+//! A line for each change of state, for logs and pipes.
+
+use crate::style::{self, Mark};
+use cairn_coordinator::runtime::{Observer, Update};
+use cairn_engine::State;
+use cairn_model::{Event, TaskIndex, Timestamp};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+/// Prints a line for each change to stderr, in one write for all that became durable together.
+pub fn printer(color: bool) -> Observer {
+    let mut text = String::new();
+    Box::new(move |update| {
+        text.clear();
+        update.events.iter().for_each(|event| line(&mut text, update, event, color));
+        if !text.is_empty() {
+            // A closed stderr stops no run.
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+        }
+    })
+}
+
+fn line(text: &mut String, update: &Update<'_>, event: &Event, color: bool) {
+    let state = update.state;
+    let mut put = |mark: Mark, what: &dyn Fn(&mut String)| {
+        push_time(text, update.at);
+        text.push(' ');
+        text.push_str(&mark.paint(color));
+        text.push(' ');
+        what(text);
+        text.push('\n');
+    };
+    let milestone = |index| state.plan().milestone(index).id.as_str();
+    match event {
+        Event::RunSubmitted(submitted) => put(Mark::ACTIVE, &|out| {
+            let _ = write!(out, "{} submitted: {} tasks in {} milestones", submitted.run, submitted.tasks, submitted.milestones);
+        }),
+        Event::MilestoneStarted { milestone: index } => put(Mark::ACTIVE, &|out| {
+            let _ = write!(out, "milestone {} started", milestone(*index));
+        }),
+        Event::MilestoneCompleted { milestone: index } => put(Mark::COMPLETED, &|out| {
+            let _ = write!(out, "milestone {} completed", milestone(*index));
+        }),
+        Event::MilestoneFailed { milestone: index } => put(Mark::FAILED, &|out| {
+            let _ = write!(out, "milestone {} failed", milestone(*index));
+        }),
+        Event::MilestoneSkipped { milestone: index } => put(Mark::SKIPPED, &|out| {
+            let _ = write!(out, "milestone {} skipped", milestone(*index));
+        }),
+        Event::MilestoneCancelled { milestone: index } => put(Mark::CANCELLED, &|out| {
+            let _ = write!(out, "milestone {} cancelled", milestone(*index));
+        }),
+        Event::TaskStarted { task, attempt, .. } => put(Mark::ACTIVE, &|out| {
+            name(out, state, *task, *attempt);
+            out.push_str(" started");
+        }),
+        Event::TaskCompleted { task, attempt, duration, .. } => put(Mark::COMPLETED, &|out| {
+            name(out, state, *task, *attempt);
+            out.push_str(" completed");
+            if *attempt > 0 {
+                let _ = write!(out, " in {}", style::duration(*duration));
+            }
+        }),
+        Event::TaskFailed { task, attempt, failure, duration, .. } => put(Mark::FAILED, &|out| {
+            name(out, state, *task, *attempt);
+            let _ = write!(out, " failed after {}: {}", style::duration(*duration), failure.message);
+        }),
+        Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => put(Mark::PENDING, &|out| {
+            name(out, state, *task, *attempt);
+            let wait = style::duration(retry_at.since(update.at));
+            let _ = write!(out, " is tried again in {wait}: {}", failure.message);
+        }),
+        Event::TaskSkipped { task, cause } => put(Mark::SKIPPED, &|out| {
+            name(out, state, *task, 0);
+            let _ = write!(out, " skipped: {} did not complete", state.plan().task_name(*cause));
+        }),
+        Event::TaskCancelled { task, attempt } => put(Mark::CANCELLED, &|out| {
+            name(out, state, *task, *attempt);
+            out.push_str(" cancelled");
+        }),
+        Event::RunInterrupted { reason } => put(Mark::PENDING, &|out| {
+            let _ = write!(out, "{reason}: stopping what runs; once more kills it");
+        }),
+        _ => {}
+    }
+}
+
+/// The second of the day, UTC: `12:00:01Z`.
+fn push_time(text: &mut String, at: Timestamp) {
+    let mut full = String::with_capacity(27);
+    at.write_to(&mut full);
+    text.push_str(full.get(11..19).unwrap_or_default());
+    text.push('Z');
+}
+
+fn name(out: &mut String, state: &State, task: TaskIndex, attempt: u32) {
+    let plan = state.plan();
+    out.push_str(&plan.milestone(plan.milestone_of(task)).id);
+    out.push('/');
+    out.push_str(plan.task_id(task));
+    if attempt > 1 {
+        let _ = write!(out, " (attempt {attempt})");
+    }
+}

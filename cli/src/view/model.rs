@@ -1,0 +1,195 @@
+//! What the live picture shows, fed by durable events. A projection: rebuilt by replay, never asked for decisions.
+
+use cairn_coordinator::runtime::Update;
+use cairn_engine::{State, TaskStatus};
+use cairn_model::plan::Plan;
+use cairn_model::{Event, MilestoneIndex, TaskIndex, Timestamp};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A milestone's part of the picture.
+#[derive(Clone, Debug)]
+pub struct MilestoneView {
+    /// Its id.
+    pub id: String,
+    /// Tasks in all.
+    pub total: u32,
+    /// Tasks that have ended well.
+    pub completed: u32,
+    /// Tasks that failed.
+    pub failed: u32,
+    /// Tasks that were skipped or cancelled.
+    pub dropped: u32,
+    /// Attempts that run.
+    pub running: u32,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug)]
+pub struct RunningView {
+    /// Since when it has been with the agent.
+    pub since: Timestamp,
+    /// Thousandths of the work done, as it told.
+    pub permille: u16,
+    /// What it said last.
+    pub message: Option<Box<str>>,
+    /// Which attempt.
+    pub attempt: u32,
+}
+
+/// The whole picture.
+#[derive(Debug)]
+pub struct Model {
+    /// The run.
+    pub run: String,
+    /// The plan: names.
+    pub plan: Arc<Plan>,
+    /// Its milestones, in the order of the plan.
+    pub milestones: Vec<MilestoneView>,
+    /// What is with the agent.
+    pub running: BTreeMap<TaskIndex, RunningView>,
+    /// Attempts that failed and were followed by another.
+    pub retries: u32,
+    /// Processes at a time.
+    pub jobs: NonZeroUsize,
+    /// When the picture began: of a continued run not when the run did.
+    pub began_at: Option<Timestamp>,
+    /// Weight of the tasks that have ended since.
+    done_weight: Duration,
+    /// Weight of the tasks that have not ended.
+    open_weight: Duration,
+    /// Weight of a task of which nothing is known.
+    unknown: Duration,
+}
+
+/// A picture that is fed and painted by different threads.
+pub type SharedModel = Arc<Mutex<Model>>;
+
+/// The picture of a run as it stands.
+pub fn shared(state: &State, run: &str, jobs: NonZeroUsize) -> SharedModel {
+    let plan = state.plan().clone();
+    let known: Vec<Duration> = plan.tasks().filter_map(|task| plan.expected_duration(task)).collect();
+    let unknown = match u32::try_from(known.len()) {
+        Ok(count) if count > 0 => known.iter().sum::<Duration>() / count,
+        _ => Duration::from_secs(1),
+    };
+    let mut model = Model {
+        run: run.to_owned(),
+        milestones: Vec::new(),
+        running: BTreeMap::new(),
+        retries: 0,
+        jobs,
+        began_at: None,
+        done_weight: Duration::ZERO,
+        open_weight: Duration::ZERO,
+        unknown: unknown.max(Duration::from_millis(1)),
+        plan: plan.clone(),
+    };
+    for (index, milestone) in plan.milestones().iter().enumerate() {
+        let tasks = plan.tasks_of(MilestoneIndex::new(index));
+        let total = tasks.len() as u32;
+        let mut view = MilestoneView { id: milestone.id.clone(), total, completed: 0, failed: 0, dropped: 0, running: 0 };
+        for task in tasks {
+            match state.task(task).status {
+                TaskStatus::Completed => view.completed += 1,
+                TaskStatus::Failed => view.failed += 1,
+                TaskStatus::Skipped | TaskStatus::Cancelled => view.dropped += 1,
+                _ => model.open_weight += model.weight(task),
+            }
+        }
+        model.milestones.push(view);
+    }
+    Arc::new(Mutex::new(model))
+}
+
+/// The picture, whatever became of the thread that held it last.
+pub fn lock(model: &SharedModel) -> MutexGuard<'_, Model> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes durable events in.
+pub fn update(model: &SharedModel, update: &Update<'_>) {
+    let mut model = lock(model);
+    model.began_at.get_or_insert(update.at);
+    update.events.iter().for_each(|event| model.take_in(event, update.at));
+}
+
+impl Model {
+    /// The time left as it seems: at the speed so far, no less than what runs alone would need.
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        let elapsed = now.since(self.began_at?);
+        if self.done_weight.is_zero() || elapsed.is_zero() {
+            return None;
+        }
+        let partial: f64 = self.running.iter().map(|(task, running)| {
+            let weight = self.weight(*task).as_secs_f64();
+            weight * (f64::from(running.permille) / 1000.0)
+        }).sum();
+        let open = (self.open_weight.as_secs_f64() - partial).max(0.0);
+        let per_weight = elapsed.as_secs_f64() / (self.done_weight.as_secs_f64() + partial);
+        Duration::try_from_secs_f64(open * per_weight).ok()
+    }
+
+    fn weight(&self, task: TaskIndex) -> Duration {
+        self.plan.expected_duration(task).unwrap_or(self.unknown)
+    }
+
+    fn milestone(&mut self, task: TaskIndex) -> &mut MilestoneView {
+        let index = self.plan.milestone_of(task).get();
+        &mut self.milestones[index]
+    }
+
+    fn take_in(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::TaskDispatched { task, attempt, .. } => {
+                let running = RunningView { since: at, permille: 0, message: None, attempt: *attempt };
+                if self.running.insert(*task, running).is_none() {
+                    self.milestone(*task).running += 1;
+                }
+            }
+            Event::TaskStarted { task, started_at, .. } => {
+                if let Some(running) = self.running.get_mut(task) {
+                    running.since = *started_at;
+                }
+            }
+            Event::ProgressUpdated { task, permille, message, .. } => {
+                if let Some(running) = self.running.get_mut(task) {
+                    running.permille = *permille;
+                    running.message.clone_from(message);
+                }
+            }
+            Event::TaskCompleted { task, .. } => {
+                self.end(*task);
+                self.milestone(*task).completed += 1;
+            }
+            Event::TaskFailed { task, .. } => {
+                self.end(*task);
+                self.milestone(*task).failed += 1;
+            }
+            Event::TaskSkipped { task, .. } | Event::TaskCancelled { task, .. } => {
+                self.end(*task);
+                self.milestone(*task).dropped += 1;
+            }
+            Event::TaskRetryScheduled { task, counts, .. } => {
+                self.retries += u32::from(*counts);
+                self.stop(*task);
+            }
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, task: TaskIndex) {
+        if self.running.remove(&task).is_some() {
+            self.milestone(task).running -= 1;
+        }
+    }
+
+    fn end(&mut self, task: TaskIndex) {
+        self.stop(task);
+        let weight = self.weight(task);
+        self.done_weight += weight;
+        self.open_weight = self.open_weight.saturating_sub(weight);
+    }
+}

@@ -1,0 +1,443 @@
+//! What must hold of the events of a run, judged from the plan and the events alone: a second opinion that shares
+//! no code with the engine. Slow, and as plain as the contract.
+
+use cairn_model::{
+    AgentIndex, AgentSpec, Event, FailureKind, Graph, MilestoneIndex, Need, NodeIndex, NodeKind, Plan, Scope,
+    TaskIndex,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Completed,
+    Failed,
+    /// It failed, and the plan allows it.
+    Allowed,
+    Skipped,
+    Cancelled,
+}
+
+impl End {
+    fn lets_others_run(self) -> bool {
+        matches!(self, Self::Completed | Self::Allowed)
+    }
+}
+
+/// What is known of a task.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFacts {
+    /// The attempt that is out, and with whom.
+    pub out: Option<(u32, AgentIndex)>,
+    pub started: bool,
+    pub attempts: u32,
+    pub failures: u32,
+    pub end: Option<End>,
+    pub paused: bool,
+    pub cancelling: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct MilestoneFacts {
+    started: bool,
+    completed: bool,
+    ended: bool,
+    paused: bool,
+}
+
+/// What is known of an agent.
+#[derive(Clone, Debug)]
+pub struct AgentFacts {
+    pub spec: AgentSpec,
+    pub lost: bool,
+    pub slots: u32,
+    pub timers: u32,
+    pub taken: BTreeMap<String, u64>,
+}
+
+/// Follows a run and says what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    plan: Arc<Plan>,
+    graph: Arc<Graph>,
+    owned: Vec<bool>,
+    pub tasks: Vec<TaskFacts>,
+    milestones: Vec<MilestoneFacts>,
+    pub agents: Vec<AgentFacts>,
+    outside: BTreeMap<(MilestoneIndex, NodeIndex), bool>,
+    submitted: bool,
+    closed_fleet: bool,
+    epoch: u64,
+    paused: bool,
+    interrupted: bool,
+    pub ended: bool,
+}
+
+type Verdict = Result<(), String>;
+
+fn ensure(holds: bool, complaint: &str) -> Verdict {
+    if holds { Ok(()) } else { Err(complaint.to_owned()) }
+}
+
+impl Checker {
+    /// Follows the milestones that are `owned`.
+    pub fn new(plan: Arc<Plan>, graph: Arc<Graph>, owned: Vec<bool>) -> Self {
+        Self {
+            tasks: vec![TaskFacts::default(); plan.task_count()],
+            milestones: vec![MilestoneFacts::default(); plan.milestones().len()],
+            agents: Vec::new(),
+            outside: BTreeMap::new(),
+            submitted: false,
+            closed_fleet: false,
+            epoch: 0,
+            paused: false,
+            interrupted: false,
+            ended: false,
+            plan,
+            graph,
+            owned,
+        }
+    }
+
+    /// Takes an event in, and complains if it must not be.
+    pub fn take(&mut self, event: &Event) -> Verdict {
+        self.judge(event).map_err(|complaint| format!("{complaint}: {event:?}"))
+    }
+
+    fn judge(&mut self, event: &Event) -> Verdict {
+        ensure(!self.ended, "an event after the end of the run")?;
+        ensure(self.submitted != matches!(event, Event::RunSubmitted(_)), "submitted first, and once")?;
+        match event {
+            Event::RunSubmitted(submitted) => {
+                self.submitted = true;
+                self.closed_fleet = submitted.options.closed_fleet;
+                Ok(())
+            }
+            Event::OwnerChanged { epoch } => {
+                ensure(*epoch > self.epoch, "an epoch rises")?;
+                self.epoch = *epoch;
+                self.interrupted = false;
+                Ok(())
+            }
+            Event::RunInterrupted { .. } => {
+                self.interrupted = true;
+                Ok(())
+            }
+            Event::Paused { scope, .. } => self.hold(*scope, true),
+            Event::Resumed { scope } => self.hold(*scope, false),
+            Event::CancelRequested { scope, .. } => self.cancel(*scope),
+            Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => self.end_run(event),
+            Event::AgentJoined(spec) => self.join(spec),
+            Event::AgentLost { agent, .. } => {
+                let agent = &mut self.agents[agent.get()];
+                ensure(!std::mem::replace(&mut agent.lost, true), "an agent is lost once")
+            }
+            Event::MilestoneStarted { milestone } => self.start_milestone(*milestone),
+            Event::MilestoneCompleted { milestone }
+            | Event::MilestoneFailed { milestone }
+            | Event::MilestoneSkipped { milestone }
+            | Event::MilestoneCancelled { milestone } => self.end_milestone(*milestone, event),
+            Event::DependencyResolved { milestone, node, completed, .. } => {
+                let before = self.outside.insert((*milestone, *node), *completed);
+                ensure(before.is_none(), "a need is resolved once")
+            }
+            Event::TaskDispatched { task, attempt, agent } => self.dispatch(*task, *attempt, *agent),
+            Event::TaskStarted { task, attempt, .. } => {
+                self.ensure_out(*task, *attempt)?;
+                let started = &mut self.tasks[task.get()].started;
+                ensure(!std::mem::replace(started, true), "an attempt starts once")
+            }
+            Event::ProgressUpdated { task, attempt, .. } => self.ensure_out(*task, *attempt),
+            Event::AttemptTimedOut { task, attempt } => {
+                ensure(self.plan.settings(*task).timeout.is_some(), "no time-out without a limit")?;
+                self.ensure_out(*task, *attempt)
+            }
+            Event::TaskCompleted { task, attempt, .. } => self.complete(*task, *attempt),
+            Event::TaskFailed { task, attempt, failure, .. } => self.fail(*task, *attempt, failure.kind),
+            Event::TaskRetryScheduled { task, attempt, counts, .. } => self.retry(*task, *attempt, *counts),
+            Event::RetryDue { task } => {
+                let row = &self.tasks[task.get()];
+                ensure(row.out.is_none() && row.end.is_none() && row.attempts > 0, "a retry waits for it")
+            }
+            Event::TaskSkipped { task, cause } => self.skip(*task, *cause),
+            Event::TaskCancelled { task, attempt } => {
+                ensure(self.tasks[task.get()].cancelling, "somebody asked for it")?;
+                if *attempt == 0 {
+                    ensure(self.tasks[task.get()].out.is_none(), "the attempt is still out")?;
+                } else {
+                    self.ensure_out(*task, *attempt)?;
+                }
+                self.end_task(*task, End::Cancelled)
+            }
+        }
+    }
+
+    /// Whether an agent could ever run the task.
+    pub fn fits(&self, task: TaskIndex, spec: &AgentSpec) -> bool {
+        let settings = self.plan.settings(task);
+        let has = |name: &str| {
+            spec.resources.iter().find(|(known, _)| known == name).map_or(0, |(_, amount)| *amount)
+        };
+        (if self.plan.takes_slot(task) { spec.slots } else { spec.timers }) > 0
+            && settings.resources.iter().all(|(name, amount)| has(name) >= *amount)
+            && settings.requires.iter().all(|label| spec.labels.contains(label))
+    }
+
+    fn hold(&mut self, scope: Scope, paused: bool) -> Verdict {
+        match scope {
+            Scope::Run => {
+                self.paused = paused;
+                self.interrupted &= paused;
+            }
+            Scope::Milestone(milestone) => self.milestones[milestone.get()].paused = paused,
+            Scope::Task(task) => self.tasks[task.get()].paused = paused,
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, scope: Scope) -> Verdict {
+        for task in self.plan.tasks() {
+            let milestone = self.plan.milestone_of(task);
+            let meant = match scope {
+                Scope::Run => true,
+                Scope::Milestone(named) => named == milestone,
+                Scope::Task(named) => named == task,
+            };
+            let row = &mut self.tasks[task.get()];
+            row.cancelling |= meant && row.end.is_none() && self.owned[milestone.get()];
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, spec: &AgentSpec) -> Verdict {
+        let same = |agent: &&AgentFacts| agent.spec.id == spec.id;
+        for known in self.agents.iter().filter(same) {
+            ensure(known.lost, "an agent is there once")?;
+            ensure(known.spec.incarnation <= spec.incarnation, "an incarnation does not come back")?;
+        }
+        let taken = spec.resources.iter().map(|(name, _)| (name.clone(), 0)).collect();
+        self.agents.push(AgentFacts { spec: spec.clone(), lost: false, slots: 0, timers: 0, taken });
+        Ok(())
+    }
+
+    fn ensure_out(&self, task: TaskIndex, attempt: u32) -> Verdict {
+        let row = &self.tasks[task.get()];
+        ensure(row.end.is_none(), "the task has ended already")?;
+        ensure(row.out.is_some_and(|(out, _)| out == attempt), "this attempt is not out")
+    }
+
+    /// Whether a need of something in `milestone` is met, or can never be; `None` while it is open.
+    fn need(&self, milestone: MilestoneIndex, need: Need) -> Option<bool> {
+        let (home, node) = match need {
+            Need::Task(task) => (self.plan.milestone_of(task), self.graph.task(task)),
+            Need::Milestone(needed) => (needed, self.graph.end(needed)),
+        };
+        if !self.owned[home.get()] {
+            return self.outside.get(&(milestone, node)).copied();
+        }
+        match need {
+            Need::Task(task) => self.tasks[task.get()].end.map(End::lets_others_run),
+            Need::Milestone(needed) => {
+                let hopeless =
+                    |task: TaskIndex| self.tasks[task.get()].end.is_some_and(|end| !end.lets_others_run());
+                let facts = &self.milestones[needed.get()];
+                if facts.completed {
+                    Some(true)
+                } else if facts.ended
+                    || self.plan.tasks_of(needed).any(hopeless)
+                    || self
+                        .plan
+                        .milestone_needs(needed)
+                        .iter()
+                        .any(|&deeper| self.need(needed, deeper) == Some(false))
+                {
+                    Some(false)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    fn all_needs(&self, task: TaskIndex) -> impl Iterator<Item = Option<bool>> + '_ {
+        let milestone = self.plan.milestone_of(task);
+        let needs = self.plan.needs(task).iter().chain(self.plan.milestone_needs(milestone));
+        needs.map(move |&need| self.need(milestone, need))
+    }
+
+    fn ensure_may_run(&self, task: TaskIndex) -> Verdict {
+        let row = &self.tasks[task.get()];
+        let milestone = self.plan.milestone_of(task);
+        ensure(self.owned[milestone.get()], "it is scheduled elsewhere")?;
+        ensure(row.end.is_none() && row.out.is_none(), "it is out, or has ended")?;
+        ensure(self.milestones[milestone.get()].started, "its milestone has not started")?;
+        ensure(self.all_needs(task).all(|need| need == Some(true)), "it runs before what it needs")
+    }
+
+    fn dispatch(&mut self, task: TaskIndex, attempt: u32, agent: AgentIndex) -> Verdict {
+        self.ensure_may_run(task)?;
+        let row = &self.tasks[task.get()];
+        let held = row.paused || self.milestones[self.plan.milestone_of(task).get()].paused;
+        ensure(!held && !self.paused && !self.interrupted, "it is paused")?;
+        ensure(!row.cancelling, "it is to be cancelled")?;
+        ensure(attempt == row.attempts + 1, "attempts are counted")?;
+        ensure(!self.plan.is_checkpoint(task), "a checkpoint is not dispatched")?;
+        let facts = &self.agents[agent.get()];
+        ensure(!facts.lost, "its agent is lost")?;
+        ensure(self.fits(task, &facts.spec), "its agent could never run it")?;
+        let row = &mut self.tasks[task.get()];
+        (row.out, row.attempts, row.started) = (Some((attempt, agent)), attempt, false);
+        self.occupy(task, agent, true);
+        let (facts, settings) = (&self.agents[agent.get()], self.plan.settings(task));
+        let may_wait = settings.resources.is_empty() && !settings.at_most_once;
+        let queue = if may_wait { facts.spec.backlog } else { 0 };
+        if self.plan.takes_slot(task) {
+            ensure(facts.slots <= facts.spec.slots + queue, "more attempts than slots and queue")?;
+        } else {
+            ensure(facts.timers <= facts.spec.timers, "more timers than there are")?;
+        }
+        let within = facts.spec.resources.iter().all(|(name, amount)| facts.taken[name] <= *amount);
+        ensure(within, "more of a resource than there is")
+    }
+
+    fn occupy(&mut self, task: TaskIndex, agent: AgentIndex, take: bool) {
+        let facts = &mut self.agents[agent.get()];
+        let used = if self.plan.takes_slot(task) { &mut facts.slots } else { &mut facts.timers };
+        *used = if take { *used + 1 } else { *used - 1 };
+        for (name, amount) in &self.plan.settings(task).resources {
+            if let Some(taken) = facts.taken.get_mut(name) {
+                *taken = if take { *taken + amount } else { *taken - amount };
+            }
+        }
+    }
+
+    fn bring_home(&mut self, task: TaskIndex) {
+        if let Some((_, agent)) = self.tasks[task.get()].out.take() {
+            self.occupy(task, agent, false);
+        }
+    }
+
+    fn complete(&mut self, task: TaskIndex, attempt: u32) -> Verdict {
+        if attempt == 0 {
+            ensure(self.plan.is_checkpoint(task), "only a checkpoint needs no attempt")?;
+            self.ensure_may_run(task)?;
+        } else {
+            self.ensure_out(task, attempt)?;
+        }
+        self.end_task(task, End::Completed)
+    }
+
+    fn fail(&mut self, task: TaskIndex, attempt: u32, kind: FailureKind) -> Verdict {
+        let settings = self.plan.settings(task);
+        let row = &self.tasks[task.get()];
+        if attempt == 0 {
+            ensure(
+                kind == FailureKind::Unplaceable && self.closed_fleet,
+                "only the unplaceable fails unseen",
+            )?;
+            let placeable = self.agents.iter().any(|agent| !agent.lost && self.fits(task, &agent.spec));
+            ensure(!placeable && row.out.is_none(), "an agent could run it")?;
+        } else {
+            self.ensure_out(task, attempt)?;
+            let used_up = row.failures + 1 >= settings.retry.max_attempts;
+            let last = used_up || settings.at_most_once || row.cancelling || !kind.is_retryable();
+            ensure(last, "it has attempts left")?;
+        }
+        self.end_task(task, if settings.continue_on_error { End::Allowed } else { End::Failed })
+    }
+
+    fn retry(&mut self, task: TaskIndex, attempt: u32, counts: bool) -> Verdict {
+        self.ensure_out(task, attempt)?;
+        let settings = self.plan.settings(task);
+        let row = &mut self.tasks[task.get()];
+        ensure(!(settings.at_most_once && (counts || row.started)), "at most once")?;
+        ensure(!row.cancelling, "it is to be cancelled")?;
+        row.failures += u32::from(counts);
+        ensure(!counts || row.failures < settings.retry.max_attempts, "attempts are used up")?;
+        self.bring_home(task);
+        Ok(())
+    }
+
+    fn skip(&mut self, task: TaskIndex, cause: TaskIndex) -> Verdict {
+        let row = &self.tasks[task.get()];
+        ensure(row.attempts == 0, "what ran is not skipped")?;
+        ensure(self.all_needs(task).any(|need| need == Some(false)), "all that it needs may still be")?;
+        let home = self.plan.milestone_of(cause);
+        let guilty = matches!(self.tasks[cause.get()].end, Some(End::Failed | End::Cancelled));
+        ensure(
+            guilty || self.owned.iter().any(|owned| !owned) || !self.owned[home.get()],
+            "the cause did it",
+        )?;
+        self.end_task(task, End::Skipped)
+    }
+
+    fn end_task(&mut self, task: TaskIndex, end: End) -> Verdict {
+        let milestone = self.plan.milestone_of(task);
+        ensure(self.tasks[task.get()].end.is_none(), "a task ends once")?;
+        ensure(!self.milestones[milestone.get()].ended, "its milestone has ended")?;
+        self.tasks[task.get()].end = Some(end);
+        self.bring_home(task);
+        Ok(())
+    }
+
+    fn start_milestone(&mut self, milestone: MilestoneIndex) -> Verdict {
+        let mut needs = self.plan.milestone_needs(milestone).iter().map(|&need| self.need(milestone, need));
+        ensure(needs.all(|need| need == Some(true)), "it starts before what it needs")?;
+        let facts = &mut self.milestones[milestone.get()];
+        ensure(!facts.ended && !std::mem::replace(&mut facts.started, true), "a milestone starts once")
+    }
+
+    fn end_milestone(&mut self, milestone: MilestoneIndex, event: &Event) -> Verdict {
+        let ends: Option<Vec<End>> =
+            self.plan.tasks_of(milestone).map(|task| self.tasks[task.get()].end).collect();
+        let ends = ends.ok_or("a task of it is open")?;
+        let facts = &mut self.milestones[milestone.get()];
+        ensure(!std::mem::replace(&mut facts.ended, true), "a milestone ends once")?;
+        let fits = match event {
+            Event::MilestoneFailed { .. } => ends.contains(&End::Failed),
+            Event::MilestoneCancelled { .. } => {
+                !ends.contains(&End::Failed) && ends.contains(&End::Cancelled)
+            }
+            Event::MilestoneSkipped { .. } => {
+                let not_started = ends.is_empty() && !facts.started;
+                !ends.contains(&End::Failed)
+                    && !ends.contains(&End::Cancelled)
+                    && (not_started || ends.contains(&End::Skipped))
+            }
+            _ => {
+                facts.completed = true;
+                facts.started && ends.iter().all(|end| end.lets_others_run())
+            }
+        };
+        ensure(fits, "the end of a milestone follows from its tasks")
+    }
+
+    fn end_run(&mut self, event: &Event) -> Verdict {
+        let mut owned = self.milestones.iter().zip(&self.owned).filter(|(_, owned)| **owned);
+        ensure(owned.all(|(milestone, _)| milestone.ended), "a milestone is open")?;
+        self.ended = true;
+        let count = |end: End| self.tasks.iter().filter(|task| task.end == Some(end)).count();
+        let fits = match event {
+            Event::RunCompleted { warnings } => {
+                let bad = count(End::Failed) + count(End::Skipped) + count(End::Cancelled);
+                bad == 0 && count(End::Allowed) == *warnings as usize
+            }
+            Event::RunCancelled => count(End::Cancelled) > 0,
+            _ => count(End::Failed) + count(End::Skipped) > 0,
+        };
+        ensure(fits, "the end of a run follows from its tasks")
+    }
+
+    /// Whether `node` has been decided here, and how.
+    pub fn decided(&self, node: NodeIndex) -> Option<bool> {
+        match self.graph.kind(node) {
+            NodeKind::Task(task) => self.tasks[task.get()].end.map(End::lets_others_run),
+            NodeKind::End(milestone) => {
+                let facts = &self.milestones[milestone.get()];
+                facts.ended.then_some(facts.completed)
+            }
+            NodeKind::Start(_) => None,
+        }
+    }
+}

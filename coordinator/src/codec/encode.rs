@@ -1,0 +1,515 @@
+//! Events to records.
+
+use super::{MAX_RECORD_EVENTS, SCHEMA, milestone_stream, scope_name};
+use crate::store::{NewRecord, StreamId};
+use cairn_model::{
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, TaskIndex, Timestamp,
+};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What stands beside the events of one decision.
+#[derive(Clone, Debug)]
+pub struct Envelope<'a> {
+    /// A fresh id; its last 16 bits, and those above them as far as needed, count the events of the decision.
+    pub id: Uuid,
+    /// The moment of the decision.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub user: &'a str,
+    /// What belongs together: the same for all that one owner of the run does.
+    pub correlation: &'a str,
+}
+
+/// Turns events into records, and counts the versions of their streams.
+#[derive(Debug)]
+pub struct Encoder {
+    run: String,
+    run_stream: StreamId,
+    streams: HashMap<MilestoneIndex, StreamId>,
+    versions: HashMap<StreamId, u64>,
+    columns: Columns,
+}
+
+/// Which stream an event belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Run,
+    Milestone(MilestoneIndex),
+}
+
+impl Encoder {
+    /// An encoder for a run whose streams have the given versions; a stream that is not named is empty.
+    #[must_use]
+    pub fn new(run: &str, versions: HashMap<StreamId, u64>) -> Self {
+        Self {
+            run: run.to_owned(),
+            run_stream: StreamId::new(run),
+            streams: HashMap::new(),
+            versions,
+            columns: Columns::default(),
+        }
+    }
+
+    /// The records of one decision, in its order. `agent_name` names agents by their index.
+    pub fn encode<'a>(
+        &mut self,
+        plan: &Plan,
+        events: &[Event],
+        envelope: &Envelope<'_>,
+        agent_name: impl Fn(AgentIndex) -> &'a str,
+    ) -> Vec<NewRecord> {
+        let mut records = Vec::new();
+        let first_id = base_id(envelope.id);
+        let mut done = 0;
+        while done < events.len() {
+            let (stream, kind) = (stream_of(plan, &events[done]), std::mem::discriminant(&events[done]));
+            let like = |event: &&Event| std::mem::discriminant(*event) == kind && stream_of(plan, event) == stream;
+            let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
+            let batch = &events[done..done + count];
+            self.columns.clear();
+            for event in batch {
+                write_fields(&mut self.columns, plan, event, &agent_name);
+                self.columns.end_row();
+            }
+            let id = Uuid::from_u128(first_id.as_u128() + done as u128);
+            let body = self.body(id, (done > 0).then_some(first_id), type_name(&batch[0]), envelope);
+            let stream = self.stream(plan, stream);
+            let version = self.versions.entry(stream.clone()).or_insert(0);
+            let first_version = *version + 1;
+            *version += count as u64;
+            let count = u32::try_from(count).unwrap_or(MAX_RECORD_EVENTS);
+            records.push(NewRecord { stream, first_version, count, body });
+            done += usize::try_from(count).unwrap_or(usize::MAX);
+        }
+        records
+    }
+
+    fn stream(&mut self, plan: &Plan, stream: Stream) -> StreamId {
+        match stream {
+            Stream::Run => self.run_stream.clone(),
+            Stream::Milestone(milestone) => {
+                let run = &self.run;
+                let name = || StreamId::new(milestone_stream(run, plan, milestone));
+                self.streams.entry(milestone).or_insert_with(name).clone()
+            }
+        }
+    }
+
+    fn body(&self, id: Uuid, cause: Option<Uuid>, kind: &str, envelope: &Envelope<'_>) -> String {
+        let mut body = String::with_capacity(320 + self.columns.bytes());
+        let mut id_text = Uuid::encode_buffer();
+        body.push_str("{\"event_id\":\"");
+        body.push_str(id.hyphenated().encode_lower(&mut id_text));
+        body.push_str("\",\"event_type\":\"");
+        body.push_str(kind);
+        let _ = write!(body, "\",\"schema\":{SCHEMA},\"metadata\":{{\"timestamp\":\"");
+        envelope.at.write_to(&mut body);
+        body.push_str("\",\"user_id\":");
+        write_text(&mut body, envelope.user);
+        body.push_str(",\"correlation_id\":");
+        write_text(&mut body, envelope.correlation);
+        body.push_str(",\"causation_id\":");
+        match cause {
+            Some(cause) => {
+                body.push('"');
+                body.push_str(cause.hyphenated().encode_lower(&mut id_text));
+                body.push('"');
+            }
+            None => body.push_str("null"),
+        }
+        body.push_str("},");
+        self.columns.write_to(&mut body);
+        body.push('}');
+        body
+    }
+}
+
+/// The id with room to count 2^24 events: more than any decision has.
+fn base_id(id: Uuid) -> Uuid {
+    Uuid::from_u128(id.as_u128() & !0xff_ffff)
+}
+
+fn stream_of(plan: &Plan, event: &Event) -> Stream {
+    match event {
+        Event::RunSubmitted(_)
+        | Event::OwnerChanged { .. }
+        | Event::RunInterrupted { .. }
+        | Event::RunCompleted { .. }
+        | Event::RunFailed
+        | Event::RunCancelled
+        | Event::AgentJoined(_)
+        | Event::AgentLost { .. } => Stream::Run,
+        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => match scope {
+            Scope::Run => Stream::Run,
+            Scope::Milestone(milestone) => Stream::Milestone(*milestone),
+            Scope::Task(task) => Stream::Milestone(plan.milestone_of(*task)),
+        },
+        Event::MilestoneStarted { milestone }
+        | Event::MilestoneCompleted { milestone }
+        | Event::MilestoneFailed { milestone }
+        | Event::MilestoneSkipped { milestone }
+        | Event::MilestoneCancelled { milestone }
+        | Event::DependencyResolved { milestone, .. } => Stream::Milestone(*milestone),
+        Event::TaskDispatched { task, .. }
+        | Event::TaskStarted { task, .. }
+        | Event::ProgressUpdated { task, .. }
+        | Event::TaskCompleted { task, .. }
+        | Event::TaskFailed { task, .. }
+        | Event::TaskRetryScheduled { task, .. }
+        | Event::RetryDue { task }
+        | Event::AttemptTimedOut { task, .. }
+        | Event::TaskSkipped { task, .. }
+        | Event::TaskCancelled { task, .. } => Stream::Milestone(plan.milestone_of(*task)),
+    }
+}
+
+fn type_name(event: &Event) -> &'static str {
+    match event {
+        Event::RunSubmitted(_) => "RunSubmitted",
+        Event::OwnerChanged { .. } => "OwnerChanged",
+        Event::RunInterrupted { .. } => "RunInterrupted",
+        Event::Paused { scope, .. } => match scope {
+            Scope::Run => "RunPaused",
+            Scope::Milestone(_) => "MilestonePaused",
+            Scope::Task(_) => "TaskPaused",
+        },
+        Event::Resumed { scope } => match scope {
+            Scope::Run => "RunResumed",
+            Scope::Milestone(_) => "MilestoneResumed",
+            Scope::Task(_) => "TaskResumed",
+        },
+        Event::CancelRequested { scope, .. } => match scope {
+            Scope::Run => "RunCancelRequested",
+            Scope::Milestone(_) => "MilestoneCancelRequested",
+            Scope::Task(_) => "TaskCancelRequested",
+        },
+        Event::RunCompleted { .. } => "RunCompleted",
+        Event::RunFailed => "RunFailed",
+        Event::RunCancelled => "RunCancelled",
+        Event::AgentJoined(_) => "AgentJoined",
+        Event::AgentLost { .. } => "AgentLost",
+        Event::MilestoneStarted { .. } => "MilestoneStarted",
+        Event::MilestoneCompleted { .. } => "MilestoneCompleted",
+        Event::MilestoneFailed { .. } => "MilestoneFailed",
+        Event::MilestoneSkipped { .. } => "MilestoneSkipped",
+        Event::MilestoneCancelled { .. } => "MilestoneCancelled",
+        Event::DependencyResolved { .. } => "DependencyResolved",
+        Event::TaskDispatched { .. } => "TaskDispatched",
+        Event::TaskStarted { .. } => "TaskStarted",
+        Event::ProgressUpdated { .. } => "ProgressUpdated",
+        Event::TaskCompleted { .. } => "TaskCompleted",
+        Event::TaskFailed { .. } => "TaskFailed",
+        Event::TaskRetryScheduled { .. } => "TaskRetryScheduled",
+        Event::RetryDue { .. } => "RetryDue",
+        Event::AttemptTimedOut { .. } => "AttemptTimedOut",
+        Event::TaskSkipped { .. } => "TaskSkipped",
+        Event::TaskCancelled { .. } => "TaskCancelled",
+    }
+}
+
+/// The fields of one event; every event of a type writes the same ones in the same order.
+fn write_fields<'a>(
+    row: &mut Columns,
+    plan: &Plan,
+    event: &Event,
+    agent_name: &impl Fn(AgentIndex) -> &'a str,
+) {
+    match event {
+        Event::RunSubmitted(submitted) => write_submitted(row, submitted),
+        Event::OwnerChanged { epoch } => row.number("epoch", *epoch),
+        Event::RunInterrupted { reason } => row.text("reason", reason),
+        Event::Paused { scope, reason } => {
+            write_scope(row, plan, *scope);
+            row.text("reason", reason);
+        }
+        Event::Resumed { scope } => write_scope(row, plan, *scope),
+        Event::CancelRequested { scope, reason, fail_fast } => {
+            write_scope(row, plan, *scope);
+            row.text("reason", reason);
+            row.flag("fail_fast", *fail_fast);
+        }
+        Event::RunCompleted { warnings } => row.number("warnings", u64::from(*warnings)),
+        Event::RunFailed | Event::RunCancelled => {}
+        Event::AgentJoined(spec) => write_agent(row, spec),
+        Event::AgentLost { agent, reason } => {
+            row.text("agent", agent_name(*agent));
+            row.text("reason", reason);
+        }
+        Event::MilestoneStarted { milestone }
+        | Event::MilestoneCompleted { milestone }
+        | Event::MilestoneFailed { milestone }
+        | Event::MilestoneSkipped { milestone }
+        | Event::MilestoneCancelled { milestone } => row.text("milestone", &plan.milestone(*milestone).id),
+        Event::DependencyResolved { milestone, node, completed, position } => {
+            row.text("milestone", &plan.milestone(*milestone).id);
+            // The same numbering as the graph's: tasks first, then two barriers for each milestone.
+            let tasks = u32::try_from(plan.task_count()).unwrap_or(u32::MAX);
+            match NodeKind::of(*node, tasks) {
+                NodeKind::Task(task) => row.task("need", plan, task),
+                NodeKind::Start(of) | NodeKind::End(of) => row.text("need", &plan.milestone(of).id),
+            }
+            row.flag("completed", *completed);
+            row.number("position", *position);
+        }
+        Event::TaskDispatched { task, attempt, agent } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            row.text("agent", agent_name(*agent));
+        }
+        Event::TaskStarted { task, attempt, started_at } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            row.time("started_at", *started_at);
+        }
+        Event::ProgressUpdated { task, attempt, permille, message } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            row.number("permille", u64::from(*permille));
+            row.optional("message", message.as_deref());
+        }
+        Event::TaskCompleted { task, attempt, finished_at, duration } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            write_span(row, *finished_at, *duration);
+        }
+        Event::TaskFailed { task, attempt, failure, finished_at, duration } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            write_failure(row, failure);
+            write_span(row, *finished_at, *duration);
+        }
+        Event::TaskRetryScheduled { task, attempt, failure, counts, retry_at } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            write_failure(row, failure);
+            row.flag("counts", *counts);
+            row.time("retry_at", *retry_at);
+        }
+        Event::RetryDue { task } => row.task("task", plan, *task),
+        Event::AttemptTimedOut { task, attempt } | Event::TaskCancelled { task, attempt } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+        }
+        Event::TaskSkipped { task, cause } => {
+            row.task("task", plan, *task);
+            row.task("cause", plan, *cause);
+        }
+    }
+}
+
+fn write_submitted(row: &mut Columns, submitted: &RunSubmitted) {
+    row.text("run", &submitted.run);
+    row.text("plan_hash", &submitted.plan_hash);
+    row.text("plan_name", &submitted.plan_name);
+    row.text("plan_directory", &submitted.plan_directory);
+    row.pairs("parameters", submitted.parameters.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))));
+    row.flag("fail_fast", submitted.options.fail_fast);
+    row.flag("closed_fleet", submitted.options.closed_fleet);
+    row.number("seed", submitted.options.seed);
+    row.number("tasks", submitted.tasks);
+    row.number("milestones", submitted.milestones);
+}
+
+fn write_agent(row: &mut Columns, spec: &AgentSpec) {
+    row.text("agent", &spec.id);
+    row.number("incarnation", spec.incarnation);
+    row.number("slots", u64::from(spec.slots));
+    row.number("backlog", u64::from(spec.backlog));
+    row.number("timers", u64::from(spec.timers));
+    row.pairs("resources", spec.resources.iter().map(|(name, amount)| (name.as_str(), Pair::Thousandths(*amount))));
+    row.pairs("labels", spec.labels.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))));
+}
+
+fn write_scope(row: &mut Columns, plan: &Plan, scope: Scope) {
+    match (scope, scope_name(plan, scope)) {
+        (Scope::Milestone(_), Some(name)) => row.text("milestone", &name),
+        (Scope::Task(_), Some(name)) => row.text("task", &name),
+        _ => {}
+    }
+}
+
+fn write_failure(row: &mut Columns, failure: &Failure) {
+    row.text("kind", failure.kind.name());
+    row.text("message", &failure.message);
+    row.write("exit_code", |out| match failure.exit_code {
+        Some(code) => drop(write!(out, "{code}")),
+        None => out.push_str("null"),
+    });
+}
+
+fn write_span(row: &mut Columns, finished_at: Timestamp, duration: Duration) {
+    row.time("finished_at", finished_at);
+    row.write("duration_seconds", |out| {
+        let (seconds, micros) = (duration.as_secs(), duration.subsec_micros());
+        let _ = if micros == 0 { write!(out, "{seconds}") } else { write!(out, "{seconds}.{micros:06}") };
+    });
+}
+
+/// JSON text of a string.
+pub(super) fn write_text(out: &mut String, text: &str) {
+    let plain = text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+    if plain {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+enum Pair<'a> {
+    Text(&'a str),
+    Thousandths(u64),
+}
+
+/// The fields of a batch: each a value that all rows share so far, or a column.
+#[derive(Debug, Default)]
+struct Columns {
+    columns: Vec<Column>,
+    used: usize,
+    at: usize,
+    rows: usize,
+    scratch: String,
+}
+
+#[derive(Debug, Default)]
+struct Column {
+    name: &'static str,
+    shared: String,
+    differing: String,
+}
+
+impl Columns {
+    fn clear(&mut self) {
+        (self.used, self.at, self.rows) = (0, 0, 0);
+    }
+
+    fn end_row(&mut self) {
+        self.at = 0;
+        self.rows += 1;
+    }
+
+    fn bytes(&self) -> usize {
+        self.columns[..self.used].iter().map(|column| 8 + column.name.len() + column.shared.len().max(column.differing.len())).sum()
+    }
+
+    fn write(&mut self, name: &'static str, value: impl FnOnce(&mut String)) {
+        if self.rows == 0 {
+            if self.used == self.columns.len() {
+                self.columns.push(Column::default());
+            }
+            let column = &mut self.columns[self.used];
+            column.name = name;
+            column.shared.clear();
+            column.differing.clear();
+            value(&mut column.shared);
+            self.used += 1;
+            return;
+        }
+        let column = &mut self.columns[self.at];
+        self.at += 1;
+        debug_assert_eq!(column.name, name, "events of a type have the same fields in the same order");
+        if !column.differing.is_empty() {
+            column.differing.push(',');
+            return value(&mut column.differing);
+        }
+        self.scratch.clear();
+        value(&mut self.scratch);
+        if self.scratch != column.shared {
+            for _ in 0..self.rows {
+                column.differing.push_str(&column.shared);
+                column.differing.push(',');
+            }
+            column.differing.push_str(&self.scratch);
+        }
+    }
+
+    fn text(&mut self, name: &'static str, text: &str) {
+        self.write(name, |out| write_text(out, text));
+    }
+
+    fn optional(&mut self, name: &'static str, text: Option<&str>) {
+        self.write(name, |out| match text {
+            Some(text) => write_text(out, text),
+            None => out.push_str("null"),
+        });
+    }
+
+    fn number(&mut self, name: &'static str, number: u64) {
+        self.write(name, |out| drop(write!(out, "{number}")));
+    }
+
+    fn flag(&mut self, name: &'static str, flag: bool) {
+        self.write(name, |out| out.push_str(if flag { "true" } else { "false" }));
+    }
+
+    fn time(&mut self, name: &'static str, at: Timestamp) {
+        self.write(name, |out| {
+            out.push('"');
+            at.write_to(out);
+            out.push('"');
+        });
+    }
+
+    /// Ids are of an alphabet that needs no escapes.
+    fn task(&mut self, name: &'static str, plan: &Plan, task: TaskIndex) {
+        self.write(name, |out| {
+            out.push('"');
+            out.push_str(&plan.milestone(plan.milestone_of(task)).id);
+            out.push('/');
+            out.push_str(plan.task_id(task));
+            out.push('"');
+        });
+    }
+
+    fn pairs<'a>(&mut self, name: &'static str, pairs: impl Iterator<Item = (&'a str, Pair<'a>)>) {
+        self.write(name, |out| {
+            out.push('{');
+            for (at, (key, value)) in pairs.enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                write_text(out, key);
+                out.push(':');
+                match value {
+                    Pair::Text(text) => write_text(out, text),
+                    Pair::Thousandths(amount) if amount % 1000 == 0 => drop(write!(out, "{}", amount / 1000)),
+                    Pair::Thousandths(amount) => drop(write!(out, "{}.{:03}", amount / 1000, amount % 1000)),
+                }
+            }
+            out.push('}');
+        });
+    }
+
+    fn write_to(&self, out: &mut String) {
+        let columns = &self.columns[..self.used];
+        let object = |out: &mut String, key: &str, differing: bool| {
+            out.push_str(key);
+            out.push('{');
+            let mut first = true;
+            for column in columns.iter().filter(|column| column.differing.is_empty() != differing) {
+                if !std::mem::take(&mut first) {
+                    out.push(',');
+                }
+                out.push('"');
+                out.push_str(column.name);
+                out.push_str("\":");
+                if differing {
+                    out.push('[');
+                    out.push_str(&column.differing);
+                    out.push(']');
+                } else {
+                    out.push_str(&column.shared);
+                }
+            }
+            out.push('}');
+        };
+        object(out, "\"event_data\":", false);
+        if columns.iter().any(|column| !column.differing.is_empty()) {
+            object(out, ",\"each\":", true);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Runs read back from a log: the same fold that a live run is.
+
+use crate::codec::{DecodeError, Decoder, read_submitted};
+use crate::plans::{self, PlanError};
+use crate::store::file::LogReader;
+use crate::store::{Cursor, ReadError, StoredRecord, StreamId};
+use cairn_engine::{State, apply};
+use cairn_model::{Event, Graph, Plan, RunId, RunSubmitted, Timestamp};
+use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why a run cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// There is no such run.
+    #[error("there is no run {run}")]
+    NoSuchRun {
+        /// Which one.
+        run: String,
+    },
+    /// Its plan is gone or was changed.
+    #[error("the plan of run {run} cannot be had")]
+    Plan {
+        /// Which one.
+        run: String,
+        /// Why.
+        #[source]
+        source: PlanError,
+    },
+    /// Its plan cannot be read by this version.
+    #[error("the stored plan of run {run} cannot be read:\n{}", diagnostics.render(false))]
+    Parse {
+        /// Which one.
+        run: String,
+        /// What is wrong with it.
+        diagnostics: Box<Diagnostics>,
+    },
+    /// Its events cannot be understood.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A run as its log tells it.
+#[derive(Debug)]
+pub struct LoadedRun {
+    /// What it was submitted with.
+    pub submitted: RunSubmitted,
+    /// The plan that it executes.
+    pub plan: Arc<Plan>,
+    /// Where it stands.
+    pub state: State,
+    /// The versions of its streams.
+    pub versions: HashMap<StreamId, u64>,
+    /// The position of its last event.
+    pub position: u64,
+}
+
+/// What a list of runs shows of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// What it was submitted with.
+    pub submitted: RunSubmitted,
+}
+
+/// All runs of a log, in the order of their submission.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn list_runs(reader: &LogReader) -> Result<Vec<RunSummary>, ReadError> {
+    let mut runs = Vec::new();
+    let mut cursor = Cursor::all(1);
+    each_record(reader, &mut cursor, |record| {
+        let is_first = record.first_version == 1;
+        if let Some(run) = RunId::parse(record.stream.as_str()).filter(|_| is_first)
+            && let Some((submitted, submitted_at)) = read_submitted(record)
+        {
+            runs.push(RunSummary { run, submitted_at, submitted });
+        }
+        Ok::<(), ReadError>(())
+    })?;
+    Ok(runs)
+}
+
+/// The run that a user names: `PROJECT.N`, or the newest of `PROJECT`.
+///
+/// # Errors
+/// The log cannot be read, or has no such run.
+pub fn find_run(reader: &LogReader, name: &str) -> Result<RunSummary, LoadError> {
+    let runs = list_runs(reader)?;
+    let exact = RunId::parse(name);
+    let wanted = |summary: &&RunSummary| match &exact {
+        Some(run) => summary.run == *run,
+        None => summary.run.project() == name,
+    };
+    let newest = runs.iter().filter(wanted).max_by_key(|summary| summary.run.number());
+    newest.cloned().ok_or_else(|| LoadError::NoSuchRun { run: name.to_owned() })
+}
+
+/// Reads a plan's text as it was submitted: what is read once is read alike ever after.
+///
+/// # Errors
+/// It is not a plan (any more).
+pub fn read_plan(name: &str, text: String, parameters: &[(String, String)]) -> Result<(Arc<Plan>, Arc<Graph>), Diagnostics> {
+    let source = Source { name: name.to_owned(), text };
+    let parsed = parse(&source, &Options { params: parameters, limits: Limits::local() })?;
+    let graph = parsed.graph(&source)?;
+    Ok((Arc::new(parsed.plan), Arc::new(graph)))
+}
+
+/// Folds a run from its log up to, and with, the event at `until`; the whole of it without one.
+///
+/// # Errors
+/// The log, the plan or an event cannot be read.
+pub fn load_run(
+    state_directory: &Path,
+    reader: &LogReader,
+    run: &RunSummary,
+    until: Option<u64>,
+) -> Result<LoadedRun, LoadError> {
+    let id = run.run.to_string();
+    let submitted = run.submitted.clone();
+    let text = plans::load(state_directory, &submitted.plan_hash)
+        .map_err(|source| LoadError::Plan { run: id.clone(), source })?;
+    let (plan, graph) = read_plan(&submitted.plan_name, text, &submitted.parameters)
+        .map_err(|diagnostics| LoadError::Parse { run: id.clone(), diagnostics: Box::new(diagnostics) })?;
+    let mut state = State::new(plan.clone(), graph.clone());
+    let (mut versions, mut position) = (HashMap::new(), 0);
+    let mut decoder = Decoder::new(&plan, &graph, Vec::new());
+    let mut cursor = Cursor::all(1);
+    each_record(reader, &mut cursor, |record| {
+        if !belongs(record.stream.as_str(), &id) || until.is_some_and(|until| record.position > until) {
+            return Ok(());
+        }
+        versions.insert(record.stream.clone(), record.first_version + u64::from(record.count) - 1);
+        let mut at_position = record.position;
+        decoder.decode(record, |event: Event, at| {
+            if until.is_none_or(|until| at_position <= until) {
+                apply(&mut state, &event, at);
+                position = at_position;
+            }
+            at_position += 1;
+        })?;
+        Ok::<(), LoadError>(())
+    })?;
+    Ok(LoadedRun { submitted, plan, state, versions, position })
+}
+
+/// Whether a stream is that of the run or of one of its milestones.
+#[must_use]
+pub fn belongs(stream: &str, run: &str) -> bool {
+    stream.strip_prefix(run).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Hands every record from the cursor to the end of the log to `take`.
+///
+/// # Errors
+/// The log cannot be read, or `take` refuses a record.
+pub fn each_record<E: From<ReadError>>(
+    reader: &LogReader,
+    cursor: &mut Cursor,
+    mut take: impl FnMut(&StoredRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    loop {
+        let page = reader.read(cursor)?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        page.iter().try_for_each(&mut take)?;
+    }
+}

@@ -1,0 +1,340 @@
+//! The loop that owns a run.
+
+use super::new_id;
+use crate::codec::{Encoder, Envelope};
+use crate::store::{Append, AppendError, EventStore, Ticket};
+use cairn_engine::{Effect, Rejection, State, decide, next_deadline, react, recover};
+use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
+use cairn_shared::clock::Clock;
+use cairn_shared::message::{Order, OrderKind, Orders};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Appends that may be under way at a time: one being written, one waiting, one being made, and one spare.
+const MAX_PENDING_APPENDS: usize = 4;
+
+/// Messages taken in at a time; their reports make one decision.
+const MAX_INPUTS: usize = 64;
+
+/// How often the observer is called although nothing has happened, and files for people are brought up to date.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What comes in from outside.
+#[derive(Debug)]
+pub enum Input {
+    /// An agent speaks.
+    Reports(Vec<Report>),
+    /// Somebody wishes. The answer comes when the events are durable.
+    Command(Command, oneshot::Sender<Result<(), Rejection>>),
+}
+
+/// What is shown to an observer, all of it durable.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// The run after these events, and perhaps some that are on their way to the disk.
+    pub state: &'a State,
+    /// What happened; empty at a refresh, when the state is exactly what is durable.
+    pub events: &'a [Event],
+    /// When it happened.
+    pub at: Timestamp,
+}
+
+/// Who is told what is durable, on the loop's own thread: it must be quick.
+pub type Observer = Box<dyn FnMut(&Update<'_>) + Send>;
+
+/// What a loop is made of.
+pub struct RunConfig {
+    /// Where events go.
+    pub store: Arc<dyn EventStore>,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// Who runs it.
+    pub user: String,
+    /// Called with all that is durable.
+    pub observer: Observer,
+}
+
+/// Why a loop ended before its run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store takes no more events, so nothing may be decided.
+    #[error("the events of run {run} cannot be stored")]
+    Store {
+        /// Which run.
+        run: String,
+        /// Why not.
+        #[source]
+        source: AppendError,
+    },
+}
+
+/// A decision whose events are on their way to the disk.
+struct Pending {
+    ticket: Ticket,
+    events: Vec<Event>,
+    at: Timestamp,
+    after: After,
+}
+
+/// What else is to be said once a decision is durable.
+#[derive(Default)]
+struct After {
+    acknowledgements: Vec<(AgentIndex, TaskIndex, u32)>,
+    replies: Vec<oneshot::Sender<Result<(), Rejection>>>,
+}
+
+/// Owns a run: its state, and the right to append to its streams.
+pub struct RunLoop {
+    config: RunConfig,
+    state: State,
+    encoder: Encoder,
+    correlation: String,
+    agents: Vec<Option<mpsc::Sender<Orders>>>,
+    pending: VecDeque<Pending>,
+    outbox: VecDeque<(AgentIndex, Orders)>,
+    stale_reports: u64,
+    effects: Vec<Effect>,
+}
+
+impl RunLoop {
+    /// A loop over `state`, whose streams have the versions that `encoder` counts from.
+    #[must_use]
+    pub fn new(config: RunConfig, state: State, encoder: Encoder) -> Self {
+        Self {
+            config,
+            state,
+            encoder,
+            correlation: new_id().to_string(),
+            agents: Vec::new(),
+            pending: VecDeque::new(),
+            outbox: VecDeque::new(),
+            stale_reports: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// The run as decided so far.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The run as decided so far; the loop ends.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
+    /// Reports that came too late or twice, and changed nothing.
+    #[must_use]
+    pub fn stale_reports(&self) -> u64 {
+        self.stale_reports
+    }
+
+    /// Connects the agent of that index: its orders go to `orders`.
+    pub fn connect(&mut self, agent: AgentIndex, orders: mpsc::Sender<Orders>) {
+        self.agents.resize(self.agents.len().max(agent.get() + 1), None);
+        self.agents[agent.get()] = Some(orders);
+    }
+
+    /// Decides one command now; what follows goes out once the loop runs.
+    ///
+    /// # Errors
+    /// The command is refused.
+    pub fn command(&mut self, command: Command) -> Result<(), Rejection> {
+        self.decide(command, After::default()).map_err(|(rejection, _)| rejection)
+    }
+
+    /// Sends again what the world is still owed after a crash.
+    pub fn recover(&mut self) {
+        self.effects.extend(recover(&self.state));
+        self.send_effects();
+    }
+
+    /// Runs until the run has ended, or has been interrupted and nothing of it is out any more, and all of that is
+    /// durable.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn drive(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), RunError> {
+        let mut received = Vec::with_capacity(MAX_INPUTS);
+        let mut refresh_at = self.config.clock.now();
+        let mut somebody_speaks = true;
+        loop {
+            let now = self.config.clock.now();
+            let refresh_is_due = refresh_at <= now;
+            if self.pending.is_empty() {
+                if refresh_is_due {
+                    self.observe(&[], now);
+                    refresh_at = now.plus(REFRESH_INTERVAL);
+                }
+                if self.is_over() && self.outbox.is_empty() {
+                    self.observe(&[], now);
+                    return Ok(());
+                }
+            }
+            // Before a refresh the loop runs dry, so that what is shown is durable.
+            let is_idle = self.pending.is_empty();
+            let may_decide = self.pending.len() < MAX_PENDING_APPENDS && (is_idle || !refresh_is_due);
+            let deadline = next_deadline(&self.state).filter(|_| may_decide && !self.is_over());
+            let wake_at = deadline.into_iter().chain(is_idle.then_some(refresh_at)).min();
+            let outgoing = self.outbox.front().and_then(|(agent, _)| self.agents.get(agent.get())?.clone());
+            tokio::select! {
+                biased;
+                answer = durable(&mut self.pending), if !is_idle => self.release(answer)?,
+                permit = reserve(outgoing), if !self.outbox.is_empty() => {
+                    if let (Some((_, orders)), Some(permit)) = (self.outbox.pop_front(), permit) {
+                        permit.send(orders);
+                    }
+                }
+                count = inputs.recv_many(&mut received, MAX_INPUTS), if may_decide && somebody_speaks => {
+                    somebody_speaks = count > 0;
+                    self.take_in(&mut received);
+                }
+                () = tokio::time::sleep(wake_at.unwrap_or(now).since(now)), if wake_at.is_some() => {
+                    if deadline.is_some_and(|at| at <= self.config.clock.now()) {
+                        self.decide(Command::Tick, After::default()).map_err(|(rejection, _)| rejection).unwrap_or(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let run = self.state.run();
+        run.status.is_final() || (run.interrupted && self.state.attempts_out() == 0)
+    }
+
+    fn take_in(&mut self, received: &mut Vec<Input>) {
+        let mut reports = Vec::new();
+        for input in received.drain(..) {
+            match input {
+                Input::Reports(batch) if reports.is_empty() => reports = batch,
+                Input::Reports(batch) => reports.extend(batch),
+                Input::Command(command, reply) => {
+                    self.hear(std::mem::take(&mut reports));
+                    let after = After { replies: vec![reply], ..After::default() };
+                    if let Err((rejection, after)) = self.decide(command, after) {
+                        for reply in after.replies {
+                            // Whoever asked may have gone away.
+                            let _ = reply.send(Err(rejection.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        self.hear(reports);
+    }
+
+    fn hear(&mut self, reports: Vec<Report>) {
+        if reports.is_empty() {
+            return;
+        }
+        let ended = |report: &Report| {
+            let finished = matches!(report.kind, ReportKind::Finished { .. });
+            finished.then_some((report.agent, report.task, report.attempt))
+        };
+        let acknowledgements = reports.iter().filter_map(ended).collect();
+        let after = After { acknowledgements, ..After::default() };
+        // Reports are never refused as a whole.
+        let _ = self.decide(Command::Reports(reports), after);
+    }
+
+    fn decide(&mut self, command: Command, after: After) -> Result<(), (Rejection, After)> {
+        let at = self.config.clock.now();
+        let mut events = Vec::new();
+        let decision = match decide(&mut self.state, command, at, &mut events) {
+            Ok(decision) => decision,
+            Err(rejection) => return Err((rejection, after)),
+        };
+        self.stale_reports += u64::from(decision.stale_reports);
+        if events.is_empty() {
+            self.settle(after);
+            return Ok(());
+        }
+        let envelope =
+            Envelope { id: new_id(), at, user: &self.config.user, correlation: &self.correlation };
+        let Self { encoder, state, .. } = self;
+        let agents = state.agents();
+        let name = |agent: AgentIndex| agents.get(agent.get()).map_or("", |agent| agent.spec.id.as_str());
+        let records = encoder.encode(state.plan(), &events, &envelope, name);
+        let epoch = state.run().epoch;
+        let ticket = self.config.store.submit(Append { epoch, records });
+        self.pending.push_back(Pending { ticket, events, at, after });
+        Ok(())
+    }
+
+    /// Nothing new was decided: what is to be said waits for what is on its way, if anything is.
+    fn settle(&mut self, after: After) {
+        match self.pending.back_mut() {
+            Some(last) => {
+                last.after.acknowledgements.extend(after.acknowledgements);
+                last.after.replies.extend(after.replies);
+            }
+            None => self.say(after),
+        }
+    }
+
+    fn release(&mut self, answer: (Result<(), AppendError>, Pending)) -> Result<(), RunError> {
+        let (answer, pending) = answer;
+        answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
+        for event in &pending.events {
+            react(&self.state, event, &mut self.effects);
+        }
+        self.send_effects();
+        self.say(pending.after);
+        self.observe(&pending.events, pending.at);
+        Ok(())
+    }
+
+    fn observe(&mut self, events: &[Event], at: Timestamp) {
+        (self.config.observer)(&Update { state: &self.state, events, at });
+    }
+
+    fn send_effects(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Offer { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Offer),
+                Effect::Stop { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Stop),
+                Effect::Ended => {}
+            }
+        }
+    }
+
+    fn say(&mut self, after: After) {
+        for (agent, task, attempt) in after.acknowledgements {
+            self.order(agent, task, attempt, OrderKind::Acknowledge);
+        }
+        for reply in after.replies {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn order(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32, kind: OrderKind) {
+        if self.agents.get(agent.get()).is_none_or(Option::is_none) {
+            return;
+        }
+        let epoch = self.state.run().epoch;
+        let order = Order { task, attempt, kind };
+        match self.outbox.back_mut() {
+            Some((to, batch)) if *to == agent && batch.epoch == epoch => batch.orders.push(order),
+            _ => self.outbox.push_back((agent, Orders { epoch, orders: vec![order] })),
+        }
+    }
+}
+
+/// Waits for the oldest append. Cancel-safe: it stays where it is until it is answered.
+async fn durable(pending: &mut VecDeque<Pending>) -> (Result<(), AppendError>, Pending) {
+    let Some(first) = pending.front_mut() else { return std::future::pending().await };
+    let answer = (&mut first.ticket).await.map(|_| ());
+    let Some(first) = pending.pop_front() else { return std::future::pending().await };
+    (answer, first)
+}
+
+/// Waits for room in the channel to an agent; nothing if the agent is gone.
+async fn reserve(orders: Option<mpsc::Sender<Orders>>) -> Option<mpsc::OwnedPermit<Orders>> {
+    orders?.reserve_owned().await.ok()
+}

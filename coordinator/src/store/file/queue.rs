@@ -1,0 +1,152 @@
+//! What waits to be written, in order, and how much of it there is.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::super::error::AppendError;
+use super::super::event_store::{MAX_IN_FLIGHT_BYTES, ROOM_BYTES, Ticket, TicketAnswer};
+use super::super::record::{Append, StreamHead, StreamId};
+
+/// Something asked of the writer.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Put this into the log.
+    Append { append: Append, bytes: usize, answer: TicketAnswer },
+    /// Where does the stream end?
+    StreamHead { stream: StreamId, answer: oneshot::Sender<Result<StreamHead, AppendError>> },
+    /// Give out the stream's next epoch.
+    NextEpoch { stream: StreamId, answer: oneshot::Sender<Result<u64, AppendError>> },
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { bytes, .. } => *bytes,
+            Self::StreamHead { .. } | Self::NextEpoch { .. } => 0,
+        }
+    }
+}
+
+/// The requests that wait.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    has_room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    /// Bytes of appends that wait or are being written.
+    in_flight_bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Puts an append at the end, or answers it at once.
+    pub(super) fn submit(&self, append: Append) -> Ticket {
+        let bytes = append.stored_bytes();
+        let mut waiting = self.lock();
+        let in_flight_bytes = waiting.in_flight_bytes;
+        if waiting.closed {
+            return Ticket::answered(Err(AppendError::Closed));
+        }
+        if in_flight_bytes + bytes > MAX_IN_FLIGHT_BYTES {
+            return Ticket::answered(Err(AppendError::Full { in_flight_bytes }));
+        }
+        let (answer, ticket) = Ticket::new();
+        waiting.in_flight_bytes += bytes;
+        waiting.requests.push_back(Request::Append { append, bytes, answer });
+        drop(waiting);
+        self.arrived.notify_one();
+        ticket
+    }
+
+    /// Puts a question at the end. If the queue is closed it is dropped, which tells who asked.
+    pub(super) fn ask(&self, request: Request) {
+        let mut waiting = self.lock();
+        if !waiting.closed {
+            waiting.requests.push_back(request);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until there is something; `None` once the queue is closed and empty.
+    pub(super) fn wait(&self) -> Option<()> {
+        let mut waiting = self.lock();
+        while waiting.requests.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(())
+    }
+
+    /// Takes the first requests, as many as are there and fit into `bytes` and `count`; one at least if `bytes` is
+    /// not used up.
+    pub(super) fn take(&self, mut bytes: usize, count: usize) -> Vec<Request> {
+        let mut waiting = self.lock();
+        let mut fitting = 0;
+        for request in waiting.requests.iter().take(count) {
+            if bytes == 0 {
+                break;
+            }
+            bytes = bytes.saturating_sub(request.bytes());
+            fitting += 1;
+        }
+        waiting.requests.drain(..fitting).collect()
+    }
+
+    /// Notes that appends of `bytes` have been answered.
+    pub(super) fn answered(&self, bytes: usize) {
+        let mut waiting = self.lock();
+        let was_full = waiting.in_flight_bytes >= ROOM_BYTES;
+        waiting.in_flight_bytes -= bytes;
+        let has_room = waiting.in_flight_bytes < ROOM_BYTES;
+        drop(waiting);
+        if was_full && has_room {
+            self.has_room.notify_waiters();
+        }
+    }
+
+    /// Waits until little enough is in flight.
+    pub(super) async fn room(&self) {
+        loop {
+            // Registered before looking, so that no notification falls in between.
+            let mut notified = std::pin::pin!(self.has_room.notified());
+            notified.as_mut().enable();
+            if self.has_room_now() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn has_room_now(&self) -> bool {
+        let waiting = self.lock();
+        waiting.closed || waiting.in_flight_bytes < ROOM_BYTES
+    }
+
+    /// Takes nothing more; what waits is still to be done.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+        self.has_room.notify_waiters();
+    }
+
+    /// Takes nothing more and drops what waits, which tells who asked.
+    pub(super) fn abandon(&self) {
+        self.close();
+        self.lock().requests.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change above is whole before the guard goes, so what a panicking thread leaves is sound.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
