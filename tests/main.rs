@@ -1,3 +1,5 @@
 //! All tests that go beyond one package, in one binary so that it links once.
 
+mod architecture;
+mod e2e;
 mod sim;

@@ -121,6 +121,7 @@ impl Agent {
         let settings = Settings {
             slots: config.slots,
             marker: config.marker.clone(),
+            work_root: config.state_directory.join("work"),
             clock: Arc::new(move || clock.now()),
             events: Arc::new(sink),
         };

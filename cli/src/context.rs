@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use std::io::IsTerminal as _;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// The form of what is printed to stdout.
@@ -39,8 +40,8 @@ pub struct Context {
     pub color: ColorChoice,
     /// The state directory.
     pub state: PathBuf,
-    /// Processes at a time, as configured.
-    pub jobs: Option<std::num::NonZeroUsize>,
+    /// Processes at a time, as the environment or a file says; a flag of the command goes before it.
+    pub jobs: Option<NonZeroUsize>,
     /// The command line as it was typed, for those who are told who holds a lock.
     pub command_line: String,
 }
@@ -48,22 +49,25 @@ pub struct Context {
 impl Context {
     /// Whether to colour what goes to stdout.
     pub fn color_stdout(&self) -> bool {
-        self.color_on(std::io::stdout().is_terminal())
+        self.color.is_on(std::io::stdout().is_terminal())
     }
 
     /// Whether to colour what goes to stderr.
     pub fn color_stderr(&self) -> bool {
-        self.color_on(std::io::stderr().is_terminal())
+        self.color.is_on(std::io::stderr().is_terminal())
     }
+}
 
-    fn color_on(&self, is_terminal: bool) -> bool {
+impl ColorChoice {
+    /// Whether to use colours on a terminal, or on what is none.
+    pub fn is_on(self, is_terminal: bool) -> bool {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        match self.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto if set("NO_COLOR") => false,
-            ColorChoice::Auto => is_terminal && !dumb || set("CLICOLOR_FORCE"),
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if set("NO_COLOR") => false,
+            Self::Auto => is_terminal && !dumb || set("CLICOLOR_FORCE"),
         }
     }
 }

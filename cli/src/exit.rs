@@ -1,5 +1,6 @@
 //! How a command ends: the frozen exit codes, and errors that say what to do next.
 
+use cairn_shared::plan::Diagnostics;
 use std::fmt;
 
 /// The exit codes. They stay as they are.
@@ -54,16 +55,18 @@ impl Exit {
 pub struct Failure {
     /// The code to exit with.
     pub exit: Exit,
-    /// What happened, without a final stop. May have lines of its own (diagnostics of a plan).
+    /// What happened, without a final stop. May have several lines.
     pub message: String,
     /// What to do now.
     pub help: Option<String>,
+    /// What is wrong with a plan, shown before the message.
+    pub diagnostics: Option<Box<Diagnostics>>,
 }
 
 impl Failure {
     /// A failure without advice.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
+        Self { exit, message: message.into(), help: None, diagnostics: None }
     }
 
     /// The same with advice.
@@ -71,6 +74,26 @@ impl Failure {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// A plan that is not valid.
+    pub fn invalid_plan(diagnostics: Diagnostics) -> Self {
+        let found = match diagnostics.len() {
+            1 => "one problem".to_owned(),
+            count => format!("{count} problems"),
+        };
+        let message = format!("{} is not a valid plan: {found}", diagnostics.file);
+        Self { diagnostics: Some(Box::new(diagnostics)), ..Self::new(Exit::Usage, message) }
+    }
+
+    /// Whoever reads our output has gone away: nothing is left to do, and nobody to tell.
+    pub fn nobody_listens() -> Self {
+        Self::new(Exit::Done, "")
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_silent(&self) -> bool {
+        self.exit == Exit::Done
     }
 
     /// A failure that says why, cause by cause.

@@ -1,1 +1,87 @@
-fn main() {}
+//! Cairn's one binary: reads the command line, and hands over to a command.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod context;
+mod exit;
+mod output;
+mod plan_file;
+mod settings;
+mod style;
+mod view;
+
+use arguments::{Arguments, Glance};
+use clap::Parser as _;
+use context::Context;
+use exit::{Exit, Failure};
+use std::process::ExitCode;
+use style::Style;
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(tell_of_bug));
+    let glance = Glance::of_process();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return code(arguments::refuse(&error, glance)),
+    };
+    start_log(arguments.global.verbose);
+    let context = match context_of(&arguments) {
+        Ok(context) => context,
+        Err(failure) => {
+            output::report(&failure, glance.format, &glance.style());
+            return code(failure.exit);
+        }
+    };
+    match commands::execute(&arguments.command, &arguments.global, &context) {
+        Ok(exit) => code(exit),
+        Err(failure) => {
+            output::report(&failure, context.format, &Style::stderr(&context));
+            code(failure.exit)
+        }
+    }
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}
+
+fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
+    let settings = arguments.global.settings()?;
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    Ok(Context {
+        format: settings.output.value,
+        color: settings.color.value,
+        state: settings.state.value,
+        jobs: settings.jobs.value,
+        command_line: words.collect::<Vec<_>>().join(" "),
+    })
+}
+
+/// A panic anywhere is our bug. The process ends at once: nothing that it would still do can be trusted, and all
+/// that it has promised is on disk.
+fn tell_of_bug(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
+    let what = panic.payload_as_str().unwrap_or("it did not say why");
+    output::say(&format!(
+        "error: cairn {} has met a bug of its own: {what}{place}\n\
+         help: please report it with the command that you typed and the lines above; \
+         a run that was under way can be continued with `cairn run PLAN --resume`",
+        env!("CARGO_PKG_VERSION"),
+    ));
+    std::process::exit(i32::from(Exit::Bug as u8));
+}
+
+/// Logs go to stderr: warnings, more with `-v`; `CAIRN_LOG` has the last word (`debug`, `cairn_coordinator=trace`).
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("CAIRN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+}

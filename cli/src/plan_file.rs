@@ -48,14 +48,7 @@ pub fn read_source(path: &Path) -> Result<Source, Failure> {
         read_file(path, limit, &mut bytes)
     };
     read.map_err(|error| cannot_read(&name, &error))?;
-    if bytes.len() > MAX_PLAN_BYTES {
-        return Err(too_long(&name));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::new(Exit::Usage, format!("{name} is not UTF-8: byte {} cannot be read", at + 1))
-    })?;
-    Ok(Source { name, text })
+    Source::from_bytes(name, bytes, &Limits::local()).map_err(Failure::invalid_plan)
 }
 
 fn read_file(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<usize> {
@@ -70,21 +63,14 @@ fn cannot_read(name: &str, error: &io::Error) -> Failure {
     Failure::new(exit, format!("cannot read {name}: {error}"))
 }
 
-fn too_long(name: &str) -> Failure {
-    let limit = MAX_PLAN_BYTES >> 20;
-    Failure::new(Exit::Usage, format!("{name} is longer than a plan may be: {limit} MiB (limit: plan bytes)"))
-        .help("divide it into several plans")
-}
-
 /// Reads, checks and draws up a plan.
 ///
 /// # Errors
 /// It cannot be read, or is not valid: all that is wrong with it.
 pub fn read(path: &Path, params: &[(String, String)]) -> Result<PlanFile, Failure> {
     let source = read_source(path)?;
-    let invalid = |diagnostics: Diagnostics| Failure::new(Exit::Usage, diagnostics.render(false));
-    let parsed = parse(&source, &Options { params, limits: Limits::local() }).map_err(invalid)?;
-    let graph = parsed.graph(&source).map_err(invalid)?;
+        let parsed = parse(&source, &Options { params, limits: Limits::local() }).map_err(Failure::invalid_plan)?;
+    let graph = parsed.graph(&source).map_err(Failure::invalid_plan)?;
     let directory = directory_of(path)?;
     let Source { name, text } = source;
     Ok(PlanFile { name, text, directory, plan: parsed.plan, graph, warnings: parsed.warnings })

@@ -6,5 +6,6 @@
 pub mod codec;
 pub mod insight;
 pub mod plans;
+pub mod projection;
 pub mod runtime;
 pub mod store;

@@ -5,7 +5,7 @@
 //! are its "subreaper", and stays a zombie if nobody waits for it. Children that other code in this process
 //! starts in our own process group are never touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,7 +23,8 @@ const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
 struct Children {
     /// Spawns under way: their child exists, and its pid is not in `mains` yet.
     spawning: usize,
-    mains: HashSet<Pid>,
+    mains: HashMap<Pid, u64>,
+    last_token: u64,
     orphans_looked_for_at: Option<Timestamp>,
 }
 
@@ -31,7 +32,8 @@ fn children() -> MutexGuard<'static, Children> {
     static CHILDREN: OnceLock<Mutex<Children>> = OnceLock::new();
     CHILDREN
         .get_or_init(|| {
-            Mutex::new(Children { spawning: 0, mains: HashSet::new(), orphans_looked_for_at: None })
+            let (mains, last_token) = (HashMap::new(), 0);
+            Mutex::new(Children { spawning: 0, mains, last_token, orphans_looked_for_at: None })
         })
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -45,30 +47,48 @@ pub(super) fn adopt_orphans() {
     }
 }
 
-/// Starts a main process, which is to be waited for by [`wait`].
-pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+/// A main process and its place on the list.
+pub(super) struct Main {
+    child: Child,
+    /// Tells it from a later one with the same pid.
+    token: u64,
+}
+
+impl Main {
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits for its end and reaps it.
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        let pid = self.pid();
+        // It leaves the list after the wait, or it would look like an orphan; by then another slot may have started
+        // a process that was given the same pid.
+        let result = self.child.wait();
+        let mut children = children();
+        if children.mains.get(&pid) == Some(&self.token) {
+            children.mains.remove(&pid);
+        }
+        result
+    }
+}
+
+/// Starts a main process.
+pub(super) fn spawn(command: &mut Command) -> io::Result<Main> {
     children().spawning += 1;
     let result = command.spawn();
     let mut children = children();
     children.spawning -= 1;
-    if let Ok(child) = &result {
-        children.mains.insert(Pid::from_child(child));
-    }
-    result
+    let child = result?;
+    children.last_token += 1;
+    let token = children.last_token;
+    children.mains.insert(Pid::from_child(&child), token);
+    Ok(Main { child, token })
 }
 
-/// Reaps a main process that has ended. It leaves the list in the same step: not before, or it would look like an
-/// orphan, and not after, when its pid may be somebody else's.
-pub(super) fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    let mut children = children();
-    let result = child.wait();
-    children.mains.remove(&Pid::from_child(child));
-    result
-}
-
-/// The main processes of all slots of this process.
+/// The main processes of all slots of this process that have not been reaped.
 pub(super) fn mains() -> HashSet<Pid> {
-    children().mains.clone()
+    children().mains.keys().copied().collect()
 }
 
 /// Reaps orphans that came to us and have ended, at most once in a while.
@@ -100,7 +120,7 @@ pub(super) fn reap_orphans() {
         }
         let children = children();
         let may_be_main = info.group == Some(info.pid) && info.session == own_session;
-        if children.mains.contains(&info.pid) || (may_be_main && children.spawning > 0) {
+        if children.mains.contains_key(&info.pid) || (may_be_main && children.spawning > 0) {
             continue;
         }
         // The list is locked: no slot can be about to wait for this pid without being on it.

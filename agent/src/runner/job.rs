@@ -42,13 +42,9 @@ pub struct Job {
     pub own_env: Vec<(OsString, OsString)>,
     /// Where the process starts.
     pub working_dir: PathBuf,
-    /// `$CAIRN_WORK`: made empty before the start, removed with its contents when the attempt succeeds, kept
-    /// otherwise. No two attempts may share it, ever: the process tree is recognised by it.
-    pub work_dir: PathBuf,
-    /// `$CAIRN_PROGRESS`, outside of `work_dir`; removed when the attempt succeeds.
-    pub progress_path: PathBuf,
-    /// `$CAIRN_OUTPUT`, outside of `work_dir`; read at the end, removed when the attempt succeeds.
-    pub output_path: PathBuf,
+    /// If the attempt fails and has left something in `$CAIRN_WORK`, the directory stays, and a link of this name
+    /// leads to it. It is empty at the start, and gone soon after a success.
+    pub kept_link: PathBuf,
     /// Where output goes. The file and its directories come into being with the first byte.
     pub log_path: PathBuf,
     /// How many bytes of output the log keeps; see [`LOG_LIMIT`].
@@ -145,6 +141,8 @@ pub struct Finished {
     pub outputs: Vec<(String, String)>,
     /// How many lines of `$CAIRN_OUTPUT` were no outputs, or were beyond its limits.
     pub outputs_ignored: usize,
+    /// Where the attempt's `$CAIRN_WORK` was kept: if it failed and had left something there.
+    pub kept_work: Option<PathBuf>,
     /// Why files of the attempt remain although it succeeded.
     pub cleanup_error: Option<io::Error>,
     /// How many processes the main process left behind and the runner ended.
@@ -165,6 +163,7 @@ impl Finished {
             progress: None,
             outputs: Vec::new(),
             outputs_ignored: 0,
+            kept_work: None,
             cleanup_error: None,
             left_behind: 0,
         })

@@ -17,11 +17,11 @@
 //! - A task is over when its main process ends. What it leaves running in its process group, or holding its
 //!   output, has a moment to finish ([`LINGER`]) and is ended then. A process that has left the group and
 //!   closed the output stays until the task is stopped or the runner shuts down; one that is meant to outlive
-//!   even that is started without the marker: `env -u CAIRN_STATE_ID -u CAIRN_WORK setsid …`.
+//!   even that is started without the marker: `env -u MARKER setsid …`.
 //! - A signal goes only to the group of a main process that we have not reaped yet, or through a pidfd whose
 //!   start time was compared: never to a stranger with the same pid.
-//! - Every process of a task carries `CAIRN_WORK` and the runner's marker in its environment. After a crash
-//!   [`find_leftovers`] finds them by it, at no cost for each start.
+//! - Every process of a task carries the runner's marker in its environment. After a crash [`find_leftovers`]
+//!   finds them by it, at no cost for each start.
 //! - The process that owns a runner becomes the reaper of its tasks' orphans. Other code in it may start
 //!   children, but only in the process's own group.
 //!

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::progress::{Written, open_written};
+use super::progress::open_written;
 
 /// How much of `$CAIRN_OUTPUT` is read: outputs travel in messages and events.
 pub const OUTPUT_FILE_LIMIT: u64 = 64 * 1024;
@@ -20,22 +20,16 @@ pub(super) struct Outputs {
     pub(super) values: Vec<(String, String)>,
     /// Lines that are no outputs or beyond the limits.
     pub(super) ignored: usize,
-    /// Whether there is a file to remove.
-    pub(super) has_file: bool,
 }
 
 /// Reads the outputs of an attempt; no file is no outputs.
 pub(super) fn read(path: &Path) -> Outputs {
-    let (file, metadata) = match open_written(path) {
-        Written::File(file, metadata) => (file, metadata),
-        Written::Absent => return Outputs::default(),
-        Written::Unusable => return Outputs { ignored: 1, has_file: true, ..Outputs::default() },
-    };
+    let Some((file, metadata)) = open_written(path) else { return Outputs::default() };
     let mut bytes = Vec::new();
     if file.take(OUTPUT_FILE_LIMIT).read_to_end(&mut bytes).is_err() {
         bytes.clear();
     }
-    let mut outputs = Outputs { has_file: true, ..Outputs::default() };
+    let mut outputs = Outputs::default();
     if metadata.len() > bytes.len() as u64 {
         // The last line that was read may be a part of a line: it goes with what was not read.
         bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));

@@ -1,14 +1,15 @@
 //! The runner's handle: a queue of jobs and the threads of the slots.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::directory::WorkRoot;
 use super::exit::Exit;
 use super::job::{Clock, EventSink, Finished, Job, RunnerEvent, StopReason, Urgency};
 use super::slot::{Control, Slot};
@@ -35,7 +36,11 @@ pub struct Settings {
     pub slots: NonZeroUsize,
     /// A variable that every process gets and that no other runner on this machine gives, so that
     /// [`find_leftovers`](super::find_leftovers) finds them: for instance the id of the state directory.
+    ///
+    /// The value that a process sees goes on with `:` and what tells its attempt from all others.
     pub marker: (String, String),
+    /// Where the directories of attempts are made; it need not exist yet.
+    pub work_root: PathBuf,
     /// The clock for all times in events, and for time-outs.
     pub clock: Clock,
     /// Where events go.
@@ -78,7 +83,7 @@ pub struct Runner {
 
 struct Shared {
     settings: Settings,
-    marker: (OsString, OsString),
+    work_root: WorkRoot,
     state: Mutex<State>,
     has_work: Condvar,
 }
@@ -99,8 +104,8 @@ impl Runner {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         children::adopt_orphans();
-        let marker = (OsString::from(&settings.marker.0), OsString::from(&settings.marker.1));
-        let shared = Shared { settings, marker, state: Mutex::default(), has_work: Condvar::new() };
+        let work_root = WorkRoot::new(settings.work_root.clone(), (settings.clock)());
+        let shared = Shared { settings, work_root, state: Mutex::default(), has_work: Condvar::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -228,7 +233,7 @@ impl Shared {
 
     /// The life of a slot's thread.
     fn work(&self, control: &Arc<Control>) {
-        let mut slot = Slot::new(&self.settings.clock, &self.settings.events, &self.marker, control);
+        let mut slot = Slot::new(&self.settings, &self.work_root, control);
         loop {
             let job = match self.next(control, slot.is_untidy()) {
                 Next::Job(job) => job,

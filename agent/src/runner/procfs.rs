@@ -39,9 +39,10 @@ pub(super) fn environment(pid: Pid) -> Option<Vec<u8>> {
     fs::read(path(pid, "environ")).ok()
 }
 
-/// Whether an environment has exactly this `NAME=VALUE`.
-pub(super) fn has_variable(environment: &[u8], variable: &[u8]) -> bool {
-    environment.split(|&byte| byte == 0).any(|entry| entry == variable)
+/// Whether an environment has this `NAME=VALUE`, or one that goes on with `:…`.
+pub(super) fn has_mark(environment: &[u8], mark: &[u8]) -> bool {
+    let matches = |entry: &[u8]| entry.strip_prefix(mark).is_some_and(|rest| matches!(rest, [] | [b':', ..]));
+    environment.split(|&byte| byte == 0).any(matches)
 }
 
 /// The value of a variable in an environment.
@@ -119,11 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_matches_as_a_whole() {
-        let environment = b"A=1\0CAIRN_WORK=/w/x\0B=CAIRN_WORK=/w\0";
-        assert!(has_variable(environment, b"CAIRN_WORK=/w/x"));
-        assert!(!has_variable(environment, b"CAIRN_WORK=/w"));
-        assert_eq!(variable(environment, "CAIRN_WORK").as_deref(), Some("/w/x"));
-        assert_eq!(variable(environment, "CAIRN"), None);
+    fn a_mark_matches_as_a_whole_or_up_to_a_colon() {
+        let environment = b"A=1\0MARK=id:7:9\0B=MARK=other\0";
+        for mark in [&b"MARK=id:7:9"[..], b"MARK=id:7", b"MARK=id", b"A=1"] {
+            assert!(has_mark(environment, mark));
+        }
+        for mark in [&b"MARK=i"[..], b"MARK=id:", b"MARK=other", b"A=", b"A=12"] {
+            assert!(!has_mark(environment, mark), "{}", String::from_utf8_lossy(mark));
+        }
+        assert_eq!(variable(environment, "MARK").as_deref(), Some("id:7:9"));
+        assert_eq!(variable(environment, "MAR"), None);
     }
 }

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 use super::job::Progress;
 
@@ -38,21 +37,7 @@ impl<'a> ProgressFile<'a> {
 
     /// The progress, if it has changed since the last look.
     pub(super) fn look(&mut self) -> Option<Progress> {
-        self.look_at(open_written(self.path))
-    }
-
-    /// The last progress, and whether there is a file to remove. The file is read once more even if it looks
-    /// unchanged: two writes within a tick of the file system's clock have the same stamp.
-    pub(super) fn finish(mut self) -> (Option<Progress>, bool) {
-        self.seen = None;
-        let written = open_written(self.path);
-        let is_there = !matches!(written, Written::Absent);
-        self.look_at(written);
-        (self.last, is_there)
-    }
-
-    fn look_at(&mut self, written: Written) -> Option<Progress> {
-        let Written::File(mut file, metadata) = written else { return None };
+        let (mut file, metadata) = open_written(self.path)?;
         let stamp = Stamp {
             inode: metadata.ino(),
             size: metadata.size(),
@@ -69,30 +54,25 @@ impl<'a> ProgressFile<'a> {
         self.last = Some(progress.clone());
         Some(progress)
     }
-}
 
-/// A file that a task may have written.
-pub(super) enum Written {
-    /// There is none.
-    Absent,
-    /// There is something else than a regular file: a FIFO must not hold us up, a link not lead us elsewhere.
-    Unusable,
-    /// The file, open for reading.
-    File(File, Metadata),
-}
-
-/// Opens a file that a task may have written.
-pub(super) fn open_written(path: &Path) -> Written {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Written::Absent,
-        Err(_) => return Written::Unusable,
-    };
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Written::File(file, metadata),
-        _ => Written::Unusable,
+    /// The last progress. If there may be a file, it is read once more even if it looks unchanged: two writes within
+    /// a tick of the file system's clock have the same stamp.
+    pub(super) fn finish(mut self, may_exist: bool) -> Option<Progress> {
+        if may_exist {
+            self.seen = None;
+            self.look();
+        }
+        self.last
     }
+}
+
+/// Opens a file that a task may have written, if it is a regular file: a FIFO must not hold us up, a link must not
+/// lead us elsewhere.
+pub(super) fn open_written(path: &Path) -> Option<(File, Metadata)> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
+    metadata.is_file().then_some((file, metadata))
 }
 
 fn read(file: &mut File, metadata: &Metadata) -> Option<Progress> {
@@ -172,7 +152,7 @@ mod tests {
         fs::write(&path, "10 start\n20 more\nnonsense\n\n").unwrap();
         assert_eq!(file.look().map(|progress| progress.permille), Some(200));
         fs::write(&path, format!("{}\n30 end\n", "x".repeat(100_000))).unwrap();
-        assert_eq!(file.finish(), (Some(Progress { permille: 300, message: "end".into() }), true));
+        assert_eq!(file.finish(true), Some(Progress { permille: 300, message: "end".into() }));
     }
 
     #[test]
@@ -186,7 +166,7 @@ mod tests {
         fs::write(&target, "50").unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert_eq!(ProgressFile::new(&link).finish(), (None, true));
+        assert_eq!(ProgressFile::new(&link).finish(true), None);
         assert_eq!(ProgressFile::new(directory.path()).look(), None);
     }
 }

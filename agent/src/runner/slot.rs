@@ -1,6 +1,5 @@
 //! One slot: what it needs to run one job after the other, and how one job is run.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,10 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cairn_model::Timestamp;
 use rustix::event::EventfdFlags;
 
+use super::directory::{Place, Touched, WorkRoot};
 use super::exit::{Exit, StartFailure};
-use super::job::{Clock, EventSink, Finished, Job, RunnerEvent, StopReason, Urgency};
+use super::job::{Finished, Job, RunnerEvent, StopReason, Urgency};
+use super::output::Outputs;
+use super::pool::Settings;
+use super::spawn::Spawned;
 use super::watch::{Watch, Watched};
-use super::directory::WorkDirectories;
 use super::{children, output, spawn};
 
 /// How much output is read at once; also the memory that a slot keeps for it.
@@ -75,90 +77,126 @@ impl Control {
     }
 }
 
+/// A process that has just been started.
+pub(super) struct Running {
+    pub(super) spawned: Spawned,
+    pub(super) started_at: Timestamp,
+    /// `NAME=VALUE` by which its tree is recognised.
+    pub(super) variable: Vec<u8>,
+}
+
 /// What a slot keeps from job to job.
 pub(super) struct Slot<'a> {
-    clock: &'a Clock,
-    events: &'a EventSink,
-    marker: &'a (OsString, OsString),
+    settings: &'a Settings,
+    work_root: &'a WorkRoot,
     control: &'a Control,
     buffer: Vec<u8>,
-    directories: WorkDirectories,
+    /// Empty directories, for the next job.
+    place: Option<Place>,
     null: Option<OwnedFd>,
 }
 
 impl<'a> Slot<'a> {
-    pub(super) fn new(
-        clock: &'a Clock,
-        events: &'a EventSink,
-        marker: &'a (OsString, OsString),
-        control: &'a Control,
-    ) -> Self {
-        let directories = WorkDirectories::default();
-        Self { clock, events, marker, control, buffer: vec![0; BUFFER_BYTES], directories, null: None }
+    pub(super) fn new(settings: &'a Settings, work_root: &'a WorkRoot, control: &'a Control) -> Self {
+        Self { settings, work_root, control, buffer: vec![0; BUFFER_BYTES], place: None, null: None }
     }
 
     /// Whether the slot has something to [`tidy`](Self::tidy).
     pub(super) fn is_untidy(&self) -> bool {
-        self.directories.has_spare()
+        self.place.is_some()
     }
 
     /// Removes what was kept for a next job.
     pub(super) fn tidy(&mut self) {
-        self.directories.remove_spare();
+        if let Some(Err(error)) = self.place.take().map(Place::remove) {
+            tracing::debug!(%error, "an empty work directory stays");
+        }
     }
 
     /// Runs a job to its end.
     pub(super) fn run(&mut self, job: &Job) -> Box<Finished> {
-        let (spawned, started_at) = match self.directories.prepare(job).and_then(|()| self.start(job)) {
+        let started_at = (self.settings.clock)();
+        let (place, running) = match self.start(job, started_at) {
             Ok(started) => started,
-            Err(failure) => {
-                return Finished::without_process(job.key, Exit::NotStarted(failure), (self.clock)());
-            }
+            Err(failure) => return Finished::without_process(job.key, Exit::NotStarted(failure), started_at),
         };
-        let key = job.key;
-        (self.events)(RunnerEvent::Started { key, pid: spawned.child.id(), at: started_at });
-        let watch = Watch::new(job, spawned, started_at, (self.clock, self.control), &mut self.buffer);
-        let watched = watch.run(|progress| (self.events)(RunnerEvent::Progress { key, progress }));
-        let finished = finish(job, started_at, watched, &mut self.directories);
+        let (key, events) = (job.key, &self.settings.events);
+        events(RunnerEvent::Started {
+            key,
+            pid: running.spawned.main.pid().as_raw_nonzero().get().unsigned_abs(),
+            at: started_at,
+        });
+        let tools = (&self.settings.clock, self.control);
+        let watch = Watch::new(job, &place, running, tools, &mut self.buffer);
+        let watched = watch.run(|progress| events(RunnerEvent::Progress { key, progress }));
+        let touched = place.touched(started_at);
+        let mut finished = report(key, started_at, watched, &place, touched);
+        self.place = put_away(job, place, touched, &mut finished);
         children::reap_orphans_now_and_then(finished.finished_at);
         finished
     }
 
-    fn start(&mut self, job: &Job) -> Result<(spawn::Spawned, Timestamp), StartFailure> {
+    fn start(&mut self, job: &Job, started_at: Timestamp) -> Result<(Place, Running), StartFailure> {
         let null = match &mut self.null {
             Some(null) => &*null,
             none => &*none.insert(File::open("/dev/null").map_err(StartFailure::NoRoom)?.into()),
         };
-        let started_at = (self.clock)();
-        Ok((spawn::spawn(job, self.marker, null)?, started_at))
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => self.work_root.make(started_at)?,
+        };
+        let (name, id) = &self.settings.marker;
+        // No attempt of any life has the same value.
+        let value = format!("{id}:{}:{}", job.key, started_at.0);
+        match spawn::spawn(job, &place, (name, &value), null) {
+            Ok(spawned) => {
+                Ok((place, Running { spawned, started_at, variable: format!("{name}={value}").into_bytes() }))
+            }
+            Err(failure) => {
+                self.place = Some(place);
+                Err(failure)
+            }
+        }
     }
 }
 
-/// Collects what the attempt left in files, and removes them if it succeeded.
-fn finish(
-    job: &Job,
+/// Collects what the attempt left.
+fn report(
+    key: u64,
     started_at: Timestamp,
     watched: Watched<'_>,
-    directories: &mut WorkDirectories,
+    place: &Place,
+    touched: Touched,
 ) -> Box<Finished> {
     let Watched { exit, finished_at, log, progress, left_behind } = watched;
     let log = log.finish();
-    let (progress, has_progress) = progress.finish();
-    let outputs = output::read(&job.output_path);
-    let cleanup_error =
-        if exit.is_success() { directories.remove(job, has_progress, outputs.has_file).err() } else { None };
+    let outputs = if touched.outer { output::read(&place.output) } else { Outputs::default() };
     Box::new(Finished {
-        key: job.key,
+        key,
         exit,
         started_at: Some(started_at),
         finished_at,
         output_bytes: log.bytes,
         left_out_bytes: log.left_out_bytes,
         log_error: log.error,
-        progress,
+        progress: progress.finish(touched.outer),
         outputs: outputs.values,
         outputs_ignored: outputs.ignored,
-        cleanup_error,
+        kept_work: None,
+        cleanup_error: None,
         left_behind,
     })
+}
+
+/// Keeps, removes or reuses the directories of an attempt that is over; what is left for the next one.
+fn put_away(job: &Job, place: Place, touched: Touched, finished: &mut Finished) -> Option<Place> {
+    if touched.inner && !finished.exit.is_success() {
+        finished.kept_work = Some(place.keep(&job.kept_link));
+        return None;
+    }
+    if touched.inner || touched.outer {
+        finished.cleanup_error = place.remove().err();
+        return None;
+    }
+    Some(place)
 }

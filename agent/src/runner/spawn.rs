@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use super::children;
+use super::children::{self, Main};
+use super::directory::Place;
 use super::exit::{NotExecutable, StartFailure};
 use super::job::{Job, Program};
 
@@ -26,15 +27,17 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A process that runs.
 pub(super) struct Spawned {
-    pub(super) child: Child,
+    pub(super) main: Main,
     /// The read end of the pipe for both outputs; reading does not block.
     pub(super) output: OwnedFd,
 }
 
-/// Starts the main process of a job. `null` is `/dev/null`, open for reading.
+/// Starts the main process of a job with its files in `place`. `null` is `/dev/null`, open for reading; `mark` is
+/// the variable by which the process tree is recognised.
 pub(super) fn spawn(
     job: &Job,
-    marker: &(OsString, OsString),
+    place: &Place,
+    mark: (&str, &str),
     null: &OwnedFd,
 ) -> Result<Spawned, StartFailure> {
     let (program, arguments) = resolve(job)?;
@@ -50,10 +53,10 @@ pub(super) fn spawn(
         .args(arguments)
         .envs(job.env.iter().map(|(name, value)| (name, value)))
         .envs(job.own_env.iter().map(|(name, value)| (name, value)))
-        .env(&marker.0, &marker.1)
-        .env("CAIRN_WORK", &job.work_dir)
-        .env("CAIRN_PROGRESS", &job.progress_path)
-        .env("CAIRN_OUTPUT", &job.output_path)
+        .env(mark.0, mark.1)
+        .env("CAIRN_WORK", place.work())
+        .env("CAIRN_PROGRESS", &place.progress)
+        .env("CAIRN_OUTPUT", &place.output)
         .current_dir(&job.working_dir)
         .process_group(0)
         .stdin(Stdio::from(for_stdin))
@@ -65,7 +68,7 @@ pub(super) fn spawn(
         command.arg0(name);
     }
     match children::spawn(&mut command) {
-        Ok(child) => Ok(Spawned { child, output }),
+        Ok(main) => Ok(Spawned { main, output }),
         Err(error) => Err(diagnose(job, &program, error)),
     }
 }

@@ -6,8 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -24,7 +22,7 @@ const FREEZE_ROUNDS_MAX: usize = 16;
 pub(super) struct Tree {
     /// The main process, whose pid is also the number of the group; `None` if there is only a variable.
     main: Option<Pid>,
-    /// `NAME=VALUE`, which is in the environment of no other tree.
+    /// `NAME=VALUE`, which is in the environment of no other tree; it may go on with `:…` there.
     variable: Vec<u8>,
     main_is_reaped: bool,
     /// Right after the reaping the number of the group cannot have been given away yet: the system hands out all
@@ -43,9 +41,7 @@ pub(super) struct Member {
 
 impl Tree {
     /// The tree under a main process that has just been started.
-    pub(super) fn of_attempt(main: Pid, work_dir: &Path) -> Self {
-        let mut variable = b"CAIRN_WORK=".to_vec();
-        variable.extend_from_slice(work_dir.as_os_str().as_bytes());
+    pub(super) fn of_attempt(main: Pid, variable: Vec<u8>) -> Self {
         Self { main: Some(main), variable, main_is_reaped: false, group_is_fresh: false, members: Vec::new() }
     }
 
@@ -167,7 +163,7 @@ impl Tree {
     }
 
     fn is_marked(&self, pid: Pid) -> bool {
-        procfs::environment(pid).is_some_and(|environment| procfs::has_variable(&environment, &self.variable))
+        procfs::environment(pid).is_some_and(|environment| procfs::has_mark(&environment, &self.variable))
     }
 }
 

@@ -7,22 +7,21 @@
 //! ```
 
 use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::time::Duration;
 
 use cairn_model::Timestamp;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::time::Timespec;
 
-use super::children;
+use super::children::Main;
+use super::directory::Place;
 use super::exit::{Exit, ProcessEnd};
 use super::job::{Clock, Job, LINGER, PROGRESS_INTERVAL, Progress, StopReason, Urgency};
 use super::log::Log;
 use super::progress::ProgressFile;
-use super::slot::Control;
-use super::spawn::Spawned;
+use super::slot::{Control, Running};
 use super::tree::Tree;
 
 /// How often the process is asked for its state where the system gives no pidfd.
@@ -47,7 +46,7 @@ pub(super) struct Watch<'a> {
     clock: &'a Clock,
     control: &'a Control,
     buffer: &'a mut [u8],
-    child: Child,
+    main: Main,
     /// Readable once the main process has ended.
     end_event: Option<OwnedFd>,
     /// `None` after the end of the output.
@@ -99,23 +98,23 @@ struct Ready {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         job: &'a Job,
-        spawned: Spawned,
-        started_at: Timestamp,
+        place: &'a Place,
+        Running { spawned, started_at, variable }: Running,
         (clock, control): (&'a Clock, &'a Control),
         buffer: &'a mut [u8],
     ) -> Self {
-        let main = Pid::from_child(&spawned.child);
+        let main = spawned.main.pid();
         Self {
             job,
             clock,
             control,
             buffer,
-            child: spawned.child,
+            main: spawned.main,
             end_event: rustix::process::pidfd_open(main, PidfdFlags::empty()).ok(),
             output: Some(spawned.output),
             log: Log::new(&job.log_path, job.log_limit),
-            progress: ProgressFile::new(&job.progress_path),
-            tree: Tree::of_attempt(main, &job.work_dir),
+            progress: ProgressFile::new(&place.progress),
+            tree: Tree::of_attempt(main, variable),
             started_at,
             look_at: started_at.plus(PROGRESS_INTERVAL),
             ending: None,
@@ -195,6 +194,8 @@ impl<'a> Watch<'a> {
     fn stop(&mut self, cause: Cause, urgency: Urgency, now: Timestamp) {
         if self.ending.is_none() {
             self.ending = Some(Ending { cause, kill_at: now.plus(self.job.grace), is_killed: false });
+            // Before anything ends: afterwards, who has left the group is known by its environment only.
+            self.tree.look();
             if urgency == Urgency::Graceful {
                 self.tree.ask_to_end();
             }
@@ -210,7 +211,7 @@ impl<'a> Watch<'a> {
     /// Whether the main process is stopped because it used the terminal from the background. It would be for ever.
     fn wants_terminal(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options);
+        let status = rustix::process::waitid(WaitId::Pid(self.main.pid()), options);
         let signal = status.ok().flatten().and_then(|status| status.stopping_signal());
         [Signal::TTIN, Signal::TTOU].iter().any(|wanted| signal == Some(wanted.as_raw()))
     }
@@ -219,15 +220,14 @@ impl<'a> Watch<'a> {
         if !is_over && self.end_event.is_some() {
             return None;
         }
-        let main = Pid::from_child(&self.child);
         if self.end_event.is_none() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            rustix::process::waitid(WaitId::Pid(main), options).ok().flatten()?;
+            rustix::process::waitid(WaitId::Pid(self.main.pid()), options).ok().flatten()?;
         }
-        Some(match children::wait(&mut self.child) {
+        Some(match self.main.wait() {
             Ok(status) => ProcessEnd::of(status),
             Err(error) => {
-                tracing::error!(%error, pid = self.child.id(), "the exit status of a task was taken by somebody else");
+                tracing::error!(%error,  "the exit status of a task was taken by somebody else");
                 ProcessEnd::Code(-1)
             }
         })

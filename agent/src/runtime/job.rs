@@ -17,7 +17,7 @@ const MAX_SHARED_ENVIRONMENTS: usize = 1024;
 pub(super) struct JobMaker {
     plan: Arc<Plan>,
     plan_directory: PathBuf,
-    work: PathBuf,
+    kept: PathBuf,
     logs: PathBuf,
     grace: Duration,
     common_env: Vec<(OsString, OsString)>,
@@ -31,7 +31,7 @@ impl JobMaker {
         Self {
             plan: config.plan.clone(),
             plan_directory: config.plan_directory.clone(),
-            work: config.state_directory.join("work").join(&config.run),
+            kept: config.state_directory.join("work").join(&config.run),
             logs: config.state_directory.join("logs").join(&config.run),
             grace: config.grace,
             common_env: vec![
@@ -49,7 +49,6 @@ impl JobMaker {
         let milestone: MilestoneIndex = plan.milestone_of(id.task);
         let (milestone, task) = (plan.milestone(milestone).id.as_str(), plan.task_id(id.task));
         let attempt = id.attempt.to_string();
-        let work = self.work.join(milestone);
         let stem = format!("{task}.{attempt}");
         let program = match plan.action(id.task) {
             Action::Run(script) => Program::Shell(script.into()),
@@ -70,10 +69,8 @@ impl JobMaker {
                 Some(directory) => self.plan_directory.join(directory),
                 None => self.plan_directory.clone(),
             },
-            progress_path: work.join(format!("{stem}.progress")),
-            output_path: work.join(format!("{stem}.output")),
             log_path: self.logs.join(milestone).join(format!("{stem}.log")),
-            work_dir: work.join(stem),
+            kept_link: self.kept.join(milestone).join(stem),
             log_limit: LOG_LIMIT,
             timeout: settings.timeout,
             grace: self.grace,

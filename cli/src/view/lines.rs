@@ -1,18 +1,19 @@
 //! A line for each change of state, for logs and pipes.
 
-use crate::style::{self, Mark};
+use super::sign;
+use crate::style::{self, Mark, Style};
 use cairn_coordinator::runtime::{Observer, Update};
-use cairn_engine::State;
+use cairn_engine::{MilestoneStatus, RunStatus, State, TaskStatus};
 use cairn_model::{Event, TaskIndex, Timestamp};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 /// Prints a line for each change to stderr, in one write for all that became durable together.
-pub fn printer(color: bool) -> Observer {
+pub fn printer(style: Style) -> Observer {
     let mut text = String::new();
     Box::new(move |update| {
         text.clear();
-        update.events.iter().for_each(|event| line(&mut text, update, event, color));
+        update.events.iter().for_each(|event| line(&mut text, update, event, &style));
         if !text.is_empty() {
             // A closed stderr stops no run.
             let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -20,65 +21,65 @@ pub fn printer(color: bool) -> Observer {
     })
 }
 
-fn line(text: &mut String, update: &Update<'_>, event: &Event, color: bool) {
+fn line(text: &mut String, update: &Update<'_>, event: &Event, style: &Style) {
     let state = update.state;
     let mut put = |mark: Mark, what: &dyn Fn(&mut String)| {
         push_time(text, update.at);
         text.push(' ');
-        text.push_str(&mark.paint(color));
+        text.push_str(&sign(style, mark));
         text.push(' ');
         what(text);
         text.push('\n');
     };
     let milestone = |index| state.plan().milestone(index).id.as_str();
     match event {
-        Event::RunSubmitted(submitted) => put(Mark::ACTIVE, &|out| {
+        Event::RunSubmitted(submitted) => put(RunStatus::Active.into(), &|out| {
             let _ = write!(out, "{} submitted: {} tasks in {} milestones", submitted.run, submitted.tasks, submitted.milestones);
         }),
-        Event::MilestoneStarted { milestone: index } => put(Mark::ACTIVE, &|out| {
+        Event::MilestoneStarted { milestone: index } => put(MilestoneStatus::Active.into(), &|out| {
             let _ = write!(out, "milestone {} started", milestone(*index));
         }),
-        Event::MilestoneCompleted { milestone: index } => put(Mark::COMPLETED, &|out| {
+        Event::MilestoneCompleted { milestone: index } => put(MilestoneStatus::Completed.into(), &|out| {
             let _ = write!(out, "milestone {} completed", milestone(*index));
         }),
-        Event::MilestoneFailed { milestone: index } => put(Mark::FAILED, &|out| {
+        Event::MilestoneFailed { milestone: index } => put(MilestoneStatus::Failed.into(), &|out| {
             let _ = write!(out, "milestone {} failed", milestone(*index));
         }),
-        Event::MilestoneSkipped { milestone: index } => put(Mark::SKIPPED, &|out| {
+        Event::MilestoneSkipped { milestone: index } => put(MilestoneStatus::Skipped.into(), &|out| {
             let _ = write!(out, "milestone {} skipped", milestone(*index));
         }),
-        Event::MilestoneCancelled { milestone: index } => put(Mark::CANCELLED, &|out| {
+        Event::MilestoneCancelled { milestone: index } => put(MilestoneStatus::Cancelled.into(), &|out| {
             let _ = write!(out, "milestone {} cancelled", milestone(*index));
         }),
-        Event::TaskStarted { task, attempt, .. } => put(Mark::ACTIVE, &|out| {
+        Event::TaskStarted { task, attempt, .. } => put(TaskStatus::InProgress.into(), &|out| {
             name(out, state, *task, *attempt);
             out.push_str(" started");
         }),
-        Event::TaskCompleted { task, attempt, duration, .. } => put(Mark::COMPLETED, &|out| {
+        Event::TaskCompleted { task, attempt, duration, .. } => put(TaskStatus::Completed.into(), &|out| {
             name(out, state, *task, *attempt);
             out.push_str(" completed");
             if *attempt > 0 {
                 let _ = write!(out, " in {}", style::duration(*duration));
             }
         }),
-        Event::TaskFailed { task, attempt, failure, duration, .. } => put(Mark::FAILED, &|out| {
+        Event::TaskFailed { task, attempt, failure, duration, .. } => put(TaskStatus::Failed.into(), &|out| {
             name(out, state, *task, *attempt);
             let _ = write!(out, " failed after {}: {}", style::duration(*duration), failure.message);
         }),
-        Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => put(Mark::PENDING, &|out| {
+        Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => put(TaskStatus::Pending.into(), &|out| {
             name(out, state, *task, *attempt);
             let wait = style::duration(retry_at.since(update.at));
             let _ = write!(out, " is tried again in {wait}: {}", failure.message);
         }),
-        Event::TaskSkipped { task, cause } => put(Mark::SKIPPED, &|out| {
+        Event::TaskSkipped { task, cause } => put(TaskStatus::Skipped.into(), &|out| {
             name(out, state, *task, 0);
             let _ = write!(out, " skipped: {} did not complete", state.plan().task_name(*cause));
         }),
-        Event::TaskCancelled { task, attempt } => put(Mark::CANCELLED, &|out| {
+        Event::TaskCancelled { task, attempt } => put(TaskStatus::Cancelled.into(), &|out| {
             name(out, state, *task, *attempt);
             out.push_str(" cancelled");
         }),
-        Event::RunInterrupted { reason } => put(Mark::PENDING, &|out| {
+        Event::RunInterrupted { reason } => put(RunStatus::Paused.into(), &|out| {
             let _ = write!(out, "{reason}: stopping what runs; once more kills it");
         }),
         _ => {}

@@ -6,11 +6,13 @@ mod model;
 mod screen;
 
 use crate::context::Context;
+use crate::output;
+use crate::style::{Mark, Paint, Style};
 use cairn_coordinator::runtime::Observer;
 use cairn_engine::State;
 use cairn_model::RunSubmitted;
 use cairn_shared::clock::Clock;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 
 /// What shows a run: the part that hears of it, and the part that ends the picture.
@@ -38,20 +40,20 @@ pub fn observer(context: &Context, state: &State, submitted: &RunSubmitted, jobs
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     if std::io::stderr().is_terminal() && !dumb {
         let model = model::shared(state, &submitted.run, jobs);
-        let painter = screen::Painter::start(model.clone(), clock, context.color_stderr());
+        let painter = screen::Painter::start(model.clone(), clock, Style::stderr(context));
         View { callback: Box::new(move |update| model::update(&model, update)), screen: Screen(Some(painter)) }
     } else {
-        View { callback: lines::printer(context.color_stderr()), screen: Screen(None) }
+        View { callback: lines::printer(Style::stderr(context)), screen: Screen(None) }
     }
-}
-
-/// A line of talk on stderr. A closed stderr stops nobody.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// A line that tells what was done unasked.
 pub fn note(context: &Context, text: &str) {
-    let label = if context.color_stderr() { "\u{1b}[1mnote:\u{1b}[0m" } else { "note:" };
-    say(&format!("{label} {text}"));
+    output::say(&format!("{} {text}", Style::stderr(context).paint(Paint::Bold, "note:")));
+}
+
+/// The glyph of a state in its colour. The word stands beside it.
+fn sign(style: &Style, state: impl Into<Mark>) -> String {
+    let mark = state.into();
+    style.paint(mark.paint, &style.glyph(mark).to_string())
 }

@@ -8,8 +8,10 @@
 //! ```
 
 use super::model::{self, MilestoneView, Model, SharedModel};
-use crate::style::{self, Mark};
+use super::sign;
+use crate::style::{self, Style};
 use cairn_agent::runner::harmless;
+use cairn_engine::TaskStatus;
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,12 +40,12 @@ pub struct Painter {
 
 impl Painter {
     /// Starts to paint.
-    pub fn start(model: SharedModel, clock: Clock, color: bool) -> Self {
+    pub fn start(model: SharedModel, clock: Clock, style: Style) -> Self {
         let (stop, stopped) = sync_channel(1);
         let paint = move || {
             let mut canvas = Canvas::new();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let lines = picture(&model::lock(&model), clock.now(), color);
+                let lines = picture(&model::lock(&model), clock.now(), &style);
                 canvas.paint(&lines);
             }
             canvas.clear();
@@ -97,7 +99,7 @@ impl Canvas {
     }
 }
 
-fn picture(model: &Model, now: Timestamp, color: bool) -> Vec<String> {
+fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
     let sum = |part: fn(&MilestoneView) -> u32| model.milestones.iter().map(part).sum::<u32>();
     let (total, completed) = (sum(|one| one.total), sum(|one| one.completed));
     let (failed, dropped) = (sum(|one| one.failed), sum(|one| one.dropped));
@@ -106,20 +108,20 @@ fn picture(model: &Model, now: Timestamp, color: bool) -> Vec<String> {
     let names = unfinished[..shown].iter().map(|one| one.id.len()).chain([model.run.len()]);
     let width = names.max().unwrap_or(0).min(24);
     let done = completed + failed + dropped;
-    let mut head = format!("{} {} {done} of {total}", padded(&model.run, width), style::bar(done, total, BAR_CELLS));
-    for (mark, count) in [(Mark::COMPLETED, completed), (Mark::FAILED, failed), (Mark::SKIPPED, dropped)] {
+    let mut head = format!("{} {} {done} of {total}", padded(&model.run, width), style.bar(share(done, total), BAR_CELLS));
+    for (status, count) in [(TaskStatus::Completed, completed), (TaskStatus::Failed, failed), (TaskStatus::Skipped, dropped)] {
         if count > 0 {
-            let _ = write!(head, "  {} {count}", mark.paint(color));
+            let _ = write!(head, "  {} {count}", sign(style, status));
         }
     }
-    let _ = write!(head, "  {} {} running", Mark::ACTIVE.paint(color), model.running.len());
+    let _ = write!(head, "  {} {} running", sign(style, TaskStatus::InProgress), model.running.len());
     if let Some(left) = model.time_left(now).filter(|_| done < total) {
         let _ = write!(head, "  about {} left", style::duration(left));
     }
     let mut lines = vec![head];
     for one in &unfinished[..shown] {
         let done = one.completed + one.failed + one.dropped;
-        lines.push(format!("{} {} {done} of {}", padded(&one.id, width), style::bar(done, one.total, BAR_CELLS), one.total));
+        lines.push(format!("{} {} {done} of {}", padded(&one.id, width), style.bar(share(done, one.total), BAR_CELLS), one.total));
     }
     if shown > 0 && unfinished.len() > shown {
         lines.push(format!("  and {} more milestones", unfinished.len() - shown));
@@ -127,7 +129,7 @@ fn picture(model: &Model, now: Timestamp, color: bool) -> Vec<String> {
     let mut running: Vec<_> = model.running.iter().collect();
     running.sort_by_key(|(_, view)| view.since);
     for (task, view) in running.iter().take(MAX_RUNNING.max(model.jobs.get().min(16))) {
-        let mut line = format!("  {} {} {}", Mark::ACTIVE.paint(color), model.plan.task_name(**task), style::duration(now.since(view.since)));
+        let mut line = format!("  {} {} {}", sign(style, TaskStatus::InProgress), model.plan.task_name(**task), style::duration(now.since(view.since)));
         if view.attempt > 1 {
             let _ = write!(line, " attempt {}", view.attempt);
         }
@@ -150,6 +152,10 @@ impl MilestoneView {
     fn is_begun(&self) -> bool {
         self.completed + self.failed + self.dropped + self.running > 0
     }
+}
+
+fn share(done: u32, total: u32) -> f64 {
+    if total == 0 { 1.0 } else { f64::from(done) / f64::from(total) }
 }
 
 fn padded(text: &str, width: usize) -> String {

@@ -4,7 +4,7 @@ use cairn_model::{TaskIndex, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Moments of tasks, both ways.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Alarms {
     by_time: BTreeSet<(Timestamp, TaskIndex)>,
     by_task: BTreeMap<TaskIndex, Timestamp>,

@@ -25,6 +25,7 @@ mod alarm;
 mod apply;
 mod decide;
 mod effect;
+mod image;
 mod order;
 mod ready;
 mod retry;
@@ -33,6 +34,7 @@ mod state;
 
 pub use apply::apply;
 pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
+pub use image::{IMAGE_FORM, Image, ImageRef};
 pub use effect::{Effect, react, recover};
 pub use order::{Class, ClassIndex, Order};
 pub use retry::delay as retry_delay;

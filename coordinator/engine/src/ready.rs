@@ -3,7 +3,7 @@
 //! It is canonical (equal sets are equal words), so a replayed state can be compared with a live one.
 
 /// Numbers below a fixed bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ReadySet {
     /// `levels[0]` has a bit for each number, `levels[n + 1]` a bit for each word of `levels[n]` that is not 0.
     levels: Vec<Vec<u64>>,
@@ -51,6 +51,12 @@ impl ReadySet {
             number /= 64;
         }
         true
+    }
+
+    /// Whether the set has the form of one of numbers below `bound`.
+    pub fn holds(&self, bound: usize) -> bool {
+        let form = |set: &Self| set.levels.iter().map(Vec::len).collect::<Vec<_>>();
+        form(self) == form(&Self::new(bound))
     }
 
     /// Whether a number is in.

@@ -196,7 +196,7 @@ pub struct MilestoneState {
 }
 
 /// Where the run as a whole stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunState {
     /// The run, `PROJECT.N`.
     pub id: String,
@@ -223,7 +223,7 @@ pub struct RunState {
 }
 
 /// An agent as the run knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentState {
     /// What it has.
     pub spec: AgentSpec,
@@ -251,7 +251,7 @@ pub struct State {
 }
 
 /// What a fold over the events gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Facts {
     pub run: RunState,
     pub tasks: Vec<TaskState>,

@@ -53,6 +53,12 @@ impl Encoder {
         }
     }
 
+    /// The versions of the run's streams after all that was encoded.
+    #[must_use]
+    pub fn versions(&self) -> &HashMap<StreamId, u64> {
+        &self.versions
+    }
+
     /// The records of one decision, in its order. `agent_name` names agents by their index.
     pub fn encode<'a>(
         &mut self,
@@ -439,7 +445,7 @@ impl Columns {
     }
 
     fn number(&mut self, name: &'static str, number: u64) {
-        self.write(name, |out| drop(write!(out, "{number}")));
+        self.write(name, |out| { let _ = write!(out, "{number}"); });
     }
 
     fn flag(&mut self, name: &'static str, flag: bool) {

@@ -1,5 +1,6 @@
 //! Runs read back from a log: the same fold that a live run is.
 
+use super::snapshot::{self, Restored};
 use crate::codec::{DecodeError, Decoder, read_submitted};
 use crate::plans::{self, PlanError};
 use crate::store::file::LogReader;
@@ -132,12 +133,17 @@ pub fn load_run(
         .map_err(|source| LoadError::Plan { run: id.clone(), source })?;
     let (plan, graph) = read_plan(&submitted.plan_name, text, &submitted.parameters)
         .map_err(|diagnostics| LoadError::Parse { run: id.clone(), diagnostics: Box::new(diagnostics) })?;
-    let mut state = State::new(plan.clone(), graph.clone());
-    let (mut versions, mut position) = (HashMap::new(), 0);
-    let mut decoder = Decoder::new(&plan, &graph, Vec::new());
-    let mut cursor = Cursor::all(1);
+    let (mut state, mut versions, mut position) = match restore(reader, &submitted, &plan, &graph, until) {
+        Some(restored) => restored,
+        None => (State::new(plan.clone(), graph.clone()), HashMap::new(), 0),
+    };
+    let agents = state.agents().iter().map(|agent| agent.spec.id.clone()).collect();
+    let mut decoder = Decoder::new(&plan, &graph, agents);
+    let folded = position;
+    let mut cursor = Cursor::all(position + 1);
     each_record(reader, &mut cursor, |record| {
-        if !belongs(record.stream.as_str(), &id) || until.is_some_and(|until| record.position > until) {
+        let is_wanted = record.position > folded && until.is_none_or(|until| record.position <= until);
+        if !is_wanted || !belongs(record.stream.as_str(), &id) {
             return Ok(());
         }
         versions.insert(record.stream.clone(), record.first_version + u64::from(record.count) - 1);
@@ -152,6 +158,21 @@ pub fn load_run(
         Ok::<(), LoadError>(())
     })?;
     Ok(LoadedRun { submitted, plan, state, versions, position })
+}
+
+/// The newest snapshot of a run that is not ahead of `until`. Whatever is wrong with one, the log has all of it.
+fn restore(
+    reader: &LogReader,
+    submitted: &RunSubmitted,
+    plan: &Arc<Plan>,
+    graph: &Arc<Graph>,
+    until: Option<u64>,
+) -> Option<(State, HashMap<StreamId, u64>, u64)> {
+    let loaded = reader.load_snapshot(&submitted.run).ok()?;
+    let snapshot = loaded.snapshot.filter(|snapshot| until.is_none_or(|until| snapshot.position <= until))?;
+    let Restored { image, versions } = snapshot::read(&snapshot, &submitted.plan_hash)?;
+    let state = State::restore(plan.clone(), graph.clone(), image)?;
+    Some((state, versions, snapshot.position))
 }
 
 /// Whether a stream is that of the run or of one of its milestones.

@@ -2,7 +2,8 @@
 
 use super::new_id;
 use crate::codec::{Encoder, Envelope};
-use crate::store::{Append, AppendError, EventStore, Ticket};
+use super::snapshot;
+use crate::store::{Append, AppendError, Appended, EventStore, Ticket};
 use cairn_engine::{Effect, Rejection, State, decide, next_deadline, react, recover};
 use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// Appends that may be under way at a time: one being written, one waiting, one being made, and one spare.
 const MAX_PENDING_APPENDS: usize = 4;
@@ -52,6 +54,8 @@ pub struct RunConfig {
     pub clock: Clock,
     /// Who runs it.
     pub user: String,
+    /// The name of the plan that the run executes.
+    pub plan_hash: String,
     /// Called with all that is durable.
     pub observer: Observer,
 }
@@ -96,6 +100,11 @@ pub struct RunLoop {
     outbox: VecDeque<(AgentIndex, Orders)>,
     stale_reports: u64,
     effects: Vec<Effect>,
+    /// The position of the last durable event of the run.
+    position: u64,
+    /// Events since the last snapshot.
+    since_snapshot: u64,
+    saving: Option<JoinHandle<()>>,
 }
 
 impl RunLoop {
@@ -112,6 +121,9 @@ impl RunLoop {
             outbox: VecDeque::new(),
             stale_reports: 0,
             effects: Vec::new(),
+            position: 0,
+            since_snapshot: 0,
+            saving: None,
         }
     }
 
@@ -168,10 +180,12 @@ impl RunLoop {
             if self.pending.is_empty() {
                 if refresh_is_due {
                     self.observe(&[], now);
+                    self.keep_snapshot();
                     refresh_at = now.plus(REFRESH_INTERVAL);
                 }
                 if self.is_over() && self.outbox.is_empty() {
                     self.observe(&[], now);
+                    self.finish_snapshots().await;
                     return Ok(());
                 }
             }
@@ -199,6 +213,37 @@ impl RunLoop {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes a snapshot if it is time. To be called when all that was decided is durable. It is saved beside the
+    /// loop, and may fail: the log has all of it.
+    fn keep_snapshot(&mut self) {
+        let is_saving = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
+        if is_saving || self.since_snapshot < snapshot::pace(&self.state) {
+            return;
+        }
+        self.since_snapshot = 0;
+        let versions = self.encoder.versions();
+        let Some(snapshot) = snapshot::take(&self.state, &self.config.plan_hash, versions, self.position) else {
+            return;
+        };
+        let store = self.config.store.clone();
+        self.saving = Some(tokio::spawn(async move {
+            if let Err(error) = store.save_snapshot(snapshot).await {
+                tracing::warn!(%error, "a snapshot was not kept");
+            }
+        }));
+    }
+
+    /// Waits for the snapshot that is being saved, and keeps the last one of a long run.
+    async fn finish_snapshots(&mut self) {
+        for _ in 0..2 {
+            if let Some(saving) = self.saving.take() {
+                // A panic of the task was reported where it happened.
+                let _ = saving.await;
+            }
+            self.keep_snapshot();
         }
     }
 
@@ -277,9 +322,11 @@ impl RunLoop {
         }
     }
 
-    fn release(&mut self, answer: (Result<(), AppendError>, Pending)) -> Result<(), RunError> {
+    fn release(&mut self, answer: (Result<Appended, AppendError>, Pending)) -> Result<(), RunError> {
         let (answer, pending) = answer;
-        answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
+        let appended = answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
+        self.position = appended.position + pending.events.len() as u64 - 1;
+        self.since_snapshot += pending.events.len() as u64;
         for event in &pending.events {
             react(&self.state, event, &mut self.effects);
         }
@@ -327,9 +374,9 @@ impl RunLoop {
 }
 
 /// Waits for the oldest append. Cancel-safe: it stays where it is until it is answered.
-async fn durable(pending: &mut VecDeque<Pending>) -> (Result<(), AppendError>, Pending) {
+async fn durable(pending: &mut VecDeque<Pending>) -> (Result<Appended, AppendError>, Pending) {
     let Some(first) = pending.front_mut() else { return std::future::pending().await };
-    let answer = (&mut first.ticket).await.map(|_| ());
+    let answer = (&mut first.ticket).await;
     let Some(first) = pending.pop_front() else { return std::future::pending().await };
     (answer, first)
 }

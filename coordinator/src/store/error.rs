@@ -60,8 +60,10 @@ pub enum InvalidAppend {
         /// Its size.
         bytes: usize,
     },
-    /// A stream without a name, or with one that is too long.
-    #[error("a stream's name has 1 to {MAX_STREAM_ID_BYTES} bytes, not {bytes}")]
+    /// A stream without a name, or with one that is too long or has control characters.
+    #[error(
+        "a stream's name has 1 to {MAX_STREAM_ID_BYTES} bytes and no control characters; this one has {bytes}"
+    )]
     StreamName {
         /// The name's size.
         bytes: usize,

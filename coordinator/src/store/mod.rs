@@ -1,7 +1,7 @@
 //! Where events are kept: the one truth of a deployment.
 //!
 //! [`EventStore`] is the seam; its documentation is the contract, and one conformance suite
-//! (`tests/store_conformance.rs`) holds every implementation to it. [`file::FileStore`] keeps a state directory of
+//! (`tests/store_conformance/`) holds every implementation to it. [`file::FileStore`] keeps a state directory of
 //! plain files; it needs nothing installed.
 //!
 //! What every store keeps alike, so that events can move from one to another unchanged:

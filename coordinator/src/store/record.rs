@@ -20,7 +20,8 @@ const RECORD_FRAME_BYTES: usize = 128;
 pub struct StreamId(Arc<str>);
 
 impl StreamId {
-    /// The stream called `name`. A store refuses an empty or over-long name when something is appended to it.
+    /// The stream called `name`. A store refuses a name that is empty, over-long, or has control
+    /// characters when something is appended to it.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
@@ -116,8 +117,10 @@ impl Append {
 impl NewRecord {
     fn check(&self) -> Result<(), InvalidAppend> {
         let stream = || self.stream.clone();
-        if self.stream.as_str().is_empty() || self.stream.as_str().len() > MAX_STREAM_ID_BYTES {
-            return Err(InvalidAppend::StreamName { bytes: self.stream.as_str().len() });
+        let name = self.stream.as_str();
+        let has_length = (1..=MAX_STREAM_ID_BYTES).contains(&name.len());
+        if !has_length || name.chars().any(char::is_control) {
+            return Err(InvalidAppend::StreamName { bytes: name.len() });
         }
         if self.count == 0 || self.first_version == 0 {
             return Err(InvalidAppend::NoEvents { stream: stream() });

@@ -16,7 +16,7 @@ pub enum Scope {
 }
 
 /// What an agent has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentSpec {
     /// Its name.
     pub id: String,

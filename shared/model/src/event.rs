@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 use std::time::Duration;
 
 /// What whoever starts a run may choose.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunOptions {
     /// The first failure ends the run.
     pub fail_fast: bool,
@@ -228,7 +228,7 @@ pub struct RunSubmitted {
 }
 
 /// Why an attempt, or a task, failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
     /// The stable name of the cause.
     pub kind: FailureKind,
@@ -239,7 +239,7 @@ pub struct Failure {
 }
 
 /// The stable names of causes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum FailureKind {
     /// The process ended with a code other than 0.
     ExitCode,

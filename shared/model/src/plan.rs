@@ -154,6 +154,10 @@ impl Estimate {
     }
 }
 
+/// Settings that a [`PlanBuilder`] has stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingsIndex(u32);
+
 /// A task as a parser has read it.
 #[derive(Clone, Debug)]
 pub struct NewTask<'a> {
@@ -504,11 +508,25 @@ impl PlanBuilder {
         Some(index)
     }
 
+    /// Stores settings that several tasks will share; see [`PlanBuilder::task_sharing`].
+    pub fn store_settings(&mut self, settings: TaskSettings) -> SettingsIndex {
+        SettingsIndex(self.settings(settings))
+    }
+
     /// Adds a task to the newest milestone; `None` if that has one of that id.
     ///
     /// # Panics
     /// If no milestone was added before.
-    pub fn task(&mut self, task: NewTask<'_>) -> Option<TaskIndex> {
+    pub fn task(&mut self, mut task: NewTask<'_>) -> Option<TaskIndex> {
+        let settings = self.store_settings(std::mem::take(&mut task.settings));
+        self.task_sharing(task, settings)
+    }
+
+    /// The same with settings that are stored already, however large they are: the task's own are not looked at.
+    ///
+    /// # Panics
+    /// If no milestone was added before.
+    pub fn task_sharing(&mut self, task: NewTask<'_>, settings: SettingsIndex) -> Option<TaskIndex> {
         let milestone =
             MilestoneIndex::new(self.plan.milestones.len().checked_sub(1).expect("a milestone first"));
         if self.plan.find_task(milestone, task.id).is_some() {
@@ -529,7 +547,7 @@ impl PlanBuilder {
             id: self.text(task.id),
             action: self.action(&task.action),
             milestone,
-            settings: self.settings(task.settings),
+            settings: settings.0,
             priority: task.priority,
             estimate: task.estimate.map_or(NONE, |estimate| self.estimate(estimate)),
             about,

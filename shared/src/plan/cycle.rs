@@ -105,8 +105,7 @@ fn told_steps(steps: &[CycleStep]) -> Vec<CycleStep> {
     let written = steps.iter().position(|step| step.need.is_some()).unwrap_or(0);
     steps.rotate_left(written);
     let mut told: Vec<CycleStep> = Vec::with_capacity(steps.len());
-    let is_empty_milestone = |step: &CycleStep| matches!((step.dependent, step.on), (NodeKind::End(end), NodeKind::Start(start)) if end == start);
-    for step in steps.into_iter().filter(|step| !is_empty_milestone(step)) {
+    for step in steps.into_iter().filter(|step| !is_through_empty_milestone(step)) {
         let is_inside = |last: &CycleStep| {
             matches!((last.dependent, step.on), (NodeKind::End(end), NodeKind::Start(start)) if end == start)
                 && last.need.is_none()
@@ -119,6 +118,11 @@ fn told_steps(steps: &[CycleStep]) -> Vec<CycleStep> {
         }
     }
     told
+}
+
+/// Whether a milestone without tasks ends because it starts.
+fn is_through_empty_milestone(step: &CycleStep) -> bool {
+    matches!((step.dependent, step.on), (NodeKind::End(end), NodeKind::Start(start)) if end == start)
 }
 
 /// `a` → `b` → `a`; a milestone's start and end are one name.

@@ -230,9 +230,9 @@ impl Findings {
         }
     }
 
-    /// Whether another finding would be kept: what costs time to say can be left out if not.
-    pub(crate) fn has_room(&self) -> bool {
-        self.kept.len() < MAX_KEPT
+    /// Whether another finding is likely to be shown: help that takes time to find can be left out if not.
+    pub(crate) fn wants_help(&self) -> bool {
+        self.kept.len() < MAX_SHOWN
     }
 
     /// Whether there was an error.

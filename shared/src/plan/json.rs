@@ -32,8 +32,8 @@ pub(crate) fn read(text: &str, builder: &mut TreeBuilder<'_, '_>) -> Result<(), 
     let mut open: Vec<bool> = Vec::new();
     loop {
         // A value is expected, and before it, in a mapping, a key.
-        let is_closed_empty = reader.value(builder, &mut open)?;
-        if !is_closed_empty {
+        let has_ended = reader.value(builder, &mut open)?;
+        if !has_ended {
             continue;
         }
         // A value has ended.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 const ID: &str = "^[A-Za-z0-9_][A-Za-z0-9_.#-]{0,127}$";
 const PROJECT: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
 const NEED: &str = "^[A-Za-z0-9_][A-Za-z0-9_.#-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.#-]{0,127})?$";
-const DURATION: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^([0-9]+d)?([0-9]+h)?([0-9]+m)?[0-9]+\\.[0-9]+(ms|[dhms])$";
+const DURATION: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+(\\.[0-9]+)?(ms|[dhms]))?$";
 const SIZE: &str = "^[0-9]+(\\.[0-9]+)? ?([kKMGTP]?B|[KMGT]iB)$";
 const VARIABLE: &str = "^(?!CAIRN_)[A-Za-z_][A-Za-z0-9_]*$";
 const PARAMETER: &str = "^[A-Za-z_][A-Za-z0-9_-]{0,62}$";

@@ -98,7 +98,7 @@ proptest! {
                 let span = tree.span(node);
                 let (start, end) = (span.start as usize, (span.start + span.len) as usize);
                 prop_assert!(text.get(start..end).is_some(), "{start}..{end} of {text:?}");
-                if let Value::Scalar(value, Style::Plain) = tree.value(node) && !value.contains(' ') {
+                if let Value::Scalar(value, Style::Plain) = tree.value(node) && !tree.raw(node).contains('\n') {
                     prop_assert_eq!(value, tree.raw(node));
                 }
             }

@@ -29,7 +29,8 @@ pub(crate) fn quoted(text: &str) -> String {
 /// Control characters, and the invisible ones that reorder a line of text.
 pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || character == '\u{feff}'
 }
 
 /// `1000000` as `1,000,000`.
@@ -45,10 +46,18 @@ pub(crate) fn grouped(number: usize) -> String {
     out
 }
 
+/// Most words of a list in a message.
+const MAX_LISTED: usize = 20;
+
 /// `` `a`, `b` and `c` ``.
 pub(crate) fn listed<'a>(items: impl IntoIterator<Item = &'a str>, last: &str) -> String {
-    let items: Vec<_> = items.into_iter().map(quoted).collect();
-    match items.as_slice() {
+    let mut items = items.into_iter();
+    let mut words: Vec<_> = items.by_ref().take(MAX_LISTED).map(quoted).collect();
+    let more = items.count();
+    if more > 0 {
+        words.push(format!("{} more", grouped(more)));
+    }
+    match words.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
         [rest @ .., end] => format!("{} {last} {end}", rest.join(", ")),
@@ -128,6 +137,13 @@ mod tests {
     fn quoting_hides_what_steers_a_terminal() {
         assert_eq!(quoted("a\u{1b}[31m\nb\u{202e}"), "`a\\u{1b}[31m\\nb\\u{202e}`");
         assert_eq!(quoted(&"é".repeat(99)).chars().count(), MAX_QUOTED + 3);
+    }
+
+    #[test]
+    fn lists_are_sentences() {
+        assert_eq!(listed(["a"], "and"), "`a`");
+        assert_eq!(listed(["a", "b", "c"], "or"), "`a`, `b` or `c`");
+        assert!(listed(["a"; 1_020], "and").ends_with("`a` and 1,000 more"));
     }
 
     #[test]

@@ -152,6 +152,36 @@ fn parameters_do_not_multiply_bytes() {
 }
 
 #[test]
+fn what_is_inherited_is_not_copied_for_each_heir() {
+    // A megabyte for each of a hundred thousand would be a hundred gigabytes to copy.
+    let env = format!("env: {{A: \"{}\"}}\n", "x".repeat(1_000_000));
+    let tasks: String = (0..50_000).map(|index| format!("  - id: t{index}\n")).collect();
+    let plan = format!("version: 1\nproject: p\n{env}tasks:\n{tasks}");
+    let parsed =
+        parse(&Source::new("p.yaml", plan), &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.plan.all_settings().len(), 1);
+    let milestones: String =
+        (0..50_000).map(|index| format!("  - {{id: m{index}, tasks: [{{id: a}}]}}\n")).collect();
+    let plan = format!("version: 1\nproject: p\n{env}milestones:\n{milestones}");
+    let parsed =
+        parse(&Source::new("p.yaml", plan), &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.plan.all_settings().len(), 1);
+    for own in ["tasks: [{id: a, timeout: 5s}]", "defaults: {timeout: 5s}"] {
+        let milestones: String = (0..200).map(|index| format!("  - {{id: m{index}, {own}}}\n")).collect();
+        let plan = format!("version: 1\nproject: p\n{env}milestones:\n{milestones}");
+        let said = refusal_with(&plan, Limits { expanded_bytes: 100_000_000, ..Limits::local() });
+        assert!(said.contains("`expanded_bytes`"), "{said}");
+    }
+}
+
+#[test]
+fn parameters_are_few() {
+    let parameters: String = (0..1_001).map(|index| format!("  p{index}: {{default: x}}\n")).collect();
+    let said = refusal(&format!("version: 1\nproject: p\nparameters:\n{parameters}tasks: [{{id: a}}]\n"));
+    assert!(said.contains("the limit `parameters` is 1,000"), "{said}");
+}
+
+#[test]
 fn depth_is_bounded_in_both_languages() {
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     for text in [

@@ -6,6 +6,7 @@ use cairn_shared::plan::{Options, Source, parse};
 use std::path::PathBuf;
 
 /// The folder of real inputs; nothing, said aloud, where it is missing.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn data(folder: &str) -> Option<PathBuf> {
     let root = match std::env::var_os("CAIRN_DATA") {
         Some(path) => PathBuf::from(path),

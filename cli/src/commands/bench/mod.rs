@@ -7,6 +7,7 @@ mod workload;
 use super::run::local::{self, LocalRun};
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
+use crate::output;
 use cairn_coordinator::plans;
 use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::store::file::Options;
@@ -95,10 +96,14 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
                 .help("measure this machine with `cairn bench spawn` or `cairn bench noop`"));
         }
     };
-    crate::output::print(context, &row, |row| text(row, context.format))
+    match context.format {
+        Format::Text => output::print_text(&text(&row))?,
+        _ => output::print_value(context, &row)?,
+    }
+    Ok(Exit::Done)
 }
 
-fn text(row: &Row, _format: Format) -> String {
+fn text(row: &Row) -> String {
     format!(
         "{}: {} tasks in {:.3} s, {:.0} a second\n{}: {:.0} a second\nratio: {:.3}\npeak memory: {} MiB\n",
         row.name,

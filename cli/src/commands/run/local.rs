@@ -80,7 +80,13 @@ async fn drive_here(local: LocalRun) -> Result<Ended, LocalError> {
     let (inputs_in, mut inputs) = mpsc::channel(CHANNEL_DEPTH);
     let mut run = prepare(&local);
     let mut owner = RunLoop::new(
-        RunConfig { store: local.store, clock: local.clock.clone(), user: user_name(), observer: local.observer },
+        RunConfig {
+            store: local.store,
+            clock: local.clock.clone(),
+            user: user_name(),
+            plan_hash: local.submitted.plan_hash.clone(),
+            observer: local.observer,
+        },
         local.state,
         Encoder::new(&local.submitted.run, local.versions),
     );

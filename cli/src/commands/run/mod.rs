@@ -10,10 +10,12 @@ mod summary;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::style::count;
 use crate::plan_file::{self, PlanFile};
 use crate::view;
 use cairn_coordinator::plans;
-use cairn_coordinator::runtime::new_id;
+use cairn_coordinator::projection::MilestoneFiles;
+use cairn_coordinator::runtime::{Update, new_id};
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{EventStore, FileStore, Holder, OpenError, StreamHead, StreamId};
 use cairn_engine::{Order, RunStatus, State};
@@ -79,7 +81,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }) as cairn_agent::runner::Clock),
     );
     if !found.is_empty() {
-        view::note(context, &format!("ended {} left over of a run that was killed", count(found.len(), "process", "processes")));
+        view::note(context, &format!("ended {} left over of a run that was killed", count(found.len() as u64, "process", "processes")));
     }
     let begun = match resume::find(args, &file, &state_directory)? {
         resume::Found::Finished(exit) => return Ok(exit),
@@ -92,7 +94,13 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let epoch = begun.state.run().epoch + 1;
     let clock = Clock::start(begun.state.last_event_at());
     let run_name = begun.submitted.run.clone();
-    let observer = view::observer(context, &begun.state, &begun.submitted, jobs, clock.clone());
+    let view = view::observer(context, &begun.state, &begun.submitted, jobs, clock.clone());
+    let mut files = MilestoneFiles::new(&state_directory, &run_name, &begun.state);
+    let mut show = view.callback;
+    let observer = move |update: &Update<'_>| {
+        show(update);
+        files.observe(update);
+    };
     let local = LocalRun {
         store: Arc::new(store),
         marker,
@@ -103,10 +111,10 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         jobs,
         state_directory: state_directory.clone(),
         clock,
-        observer: observer.callback,
+        observer: Box::new(observer),
     };
     let ended = local::drive(local);
-    observer.screen.finish();
+    view.screen.finish();
     let ended = ended.map_err(|error| stopped(&run_name, &error))?;
     summary::print(context, &ended, &state_directory, args);
     Ok(exit_of(&ended))
@@ -179,7 +187,7 @@ fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<
     let class = &order.classes()[order.class_of(first)];
     let others = match tasks.len() - 1 {
         0 => String::new(),
-        more => format!(", and {} more", count(more, "task", "tasks")),
+        more => format!(", and {} more", count(more as u64, "task", "tasks")),
     };
     let has: Vec<String> = agent.resources.iter().map(|(name, amount)| format!("{name} {}", amount / 1000)).collect();
     let labels: Vec<String> = agent.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
@@ -221,9 +229,4 @@ fn exit_of(ended: &Ended) -> Exit {
         RunStatus::Absent | RunStatus::Active | RunStatus::Paused if ended.interrupted => Exit::Interrupted,
         RunStatus::Absent | RunStatus::Active | RunStatus::Paused => Exit::Bug,
     }
-}
-
-/// `1 task`, `2 tasks`.
-pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
 }

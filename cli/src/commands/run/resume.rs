@@ -41,7 +41,7 @@ pub fn find(args: &Args, file: &PlanFile, state_directory: &Path) -> Result<Foun
     let name = newest.run.to_string();
     match run.state.run().status {
         RunStatus::Completed => {
-            crate::view::say(&format!("{name} is completed; nothing is left to do"));
+            crate::output::say(&format!("{name} is completed; nothing is left to do"));
             return Ok(Found::Finished(Exit::Done));
         }
         status @ (RunStatus::Failed | RunStatus::Cancelled) => {

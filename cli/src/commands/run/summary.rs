@@ -1,9 +1,9 @@
 //! What is said at the end of a run.
 
-use super::{Args, count};
+use super::Args;
 use super::local::Ended;
 use crate::context::Context;
-use crate::style::{self, Mark};
+use crate::style::{self, Paint, Style, count};
 use cairn_agent::runner::tail;
 use cairn_engine::{RunStatus, State, TaskStatus};
 use cairn_model::TaskIndex;
@@ -22,30 +22,28 @@ const LAST_BYTES: u64 = 16 << 10;
 
 /// Where a run stands: `40 of 100 tasks completed`.
 pub fn standing(state: &State) -> String {
-    let total = count(state.plan().task_count(), "task", "tasks");
+    let total = count(state.plan().task_count() as u64, "task", "tasks");
     format!("{} of {total} completed", state.count(TaskStatus::Completed))
 }
 
 /// Prints the summary to stdout: text, or the run's status in the form that was asked for.
 pub fn print(context: &Context, ended: &Ended, state_directory: &Path, args: &Args) {
-    let text = text(ended, state_directory, args, context.color_stdout());
+    let text = text(ended, state_directory, args, &Style::stdout(context));
     // A closed stdout changes nothing about the run.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-fn text(ended: &Ended, state_directory: &Path, args: &Args, color: bool) -> String {
+fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> String {
     let state = &ended.state;
     let mut out = String::new();
-    failures(&mut out, state, state_directory, color);
+    failures(&mut out, state, state_directory, style);
     let run = state.run();
-    let (mark, word) = match run.status {
-        RunStatus::Completed => (Mark::COMPLETED, "completed"),
-        RunStatus::Failed => (Mark::FAILED, "failed"),
-        RunStatus::Cancelled => (Mark::CANCELLED, "cancelled"),
-        _ => (Mark::PAUSED, "interrupted"),
+    let sign = match run.status {
+        status if status.is_final() => style.state(status),
+        _ => style.paint(Paint::Warn, "interrupted"),
     };
     let took = run.finished_at.unwrap_or(state.last_event_at()).since(run.submitted_at);
-    let _ = write!(out, "{} {} {word} in {}: {}", mark.paint(color), run.id, style::duration(took), standing(state));
+    let _ = write!(out, "{} {sign} in {}: {}", run.id, style::duration(took), standing(state));
     for status in [TaskStatus::Failed, TaskStatus::Skipped, TaskStatus::Cancelled] {
         if state.count(status) > 0 {
             let _ = write!(out, ", {} {}", state.count(status), status.name());
@@ -55,7 +53,7 @@ fn text(ended: &Ended, state_directory: &Path, args: &Args, color: bool) -> Stri
         state.milestone(cairn_model::MilestoneIndex::new(index)).warnings
     }).sum();
     if warnings > 0 {
-        let _ = write!(out, " ({} where the plan allows it)", count(warnings as usize, "failure", "failures"));
+        let _ = write!(out, " ({} where the plan allows it)", count(u64::from(warnings), "failure", "failures"));
     }
     out.push('\n');
     if !run.status.is_final() {
@@ -65,14 +63,14 @@ fn text(ended: &Ended, state_directory: &Path, args: &Args, color: bool) -> Stri
 }
 
 /// The failed tasks, each with its cause and the last lines that it printed.
-fn failures(out: &mut String, state: &State, state_directory: &Path, color: bool) {
+fn failures(out: &mut String, state: &State, state_directory: &Path, style: &Style) {
     let failed: Vec<TaskIndex> =
         state.plan().tasks().filter(|&task| state.task(task).status == TaskStatus::Failed).collect();
     for &task in failed.iter().take(MAX_FAILURES) {
         let message = state.failure(task).map_or("", |failure| failure.message.as_str());
         let row = state.task(task);
         let attempts = if row.attempt > 1 { format!(" (attempt {})", row.attempt) } else { String::new() };
-        let _ = writeln!(out, "{} {}{attempts}: {message}", Mark::FAILED.paint(color), state.plan().task_name(task));
+        let _ = writeln!(out, "{} {}{attempts}: {message}", style.state(TaskStatus::Failed), state.plan().task_name(task));
         let log = log_path(state_directory, state, task);
         // A task that printed nothing has no log.
         for line in tail(&log, LAST_LINES, LAST_BYTES).unwrap_or_default().lines() {

@@ -7,9 +7,8 @@ use crate::plan::tree::{NodeId, Tree, Value};
 use crate::plan::words::quoted;
 use std::collections::HashMap;
 
-/// How many keys there are.
-const COUNT: usize = 41;
-const _: () = assert!(Key::Enum as usize + 1 == COUNT, "the last key of the table");
+/// How many keys there are: the last of the table, and those before it.
+const COUNT: usize = Key::Enum as usize + 1;
 
 /// The values of a mapping by key, each with its key's node.
 pub(super) struct Fields {
@@ -66,7 +65,7 @@ impl<'t> Reader<'t> {
         };
         let Some(row) = Key::find(name, level) else {
             let message = format!("{} has no key {}", level.name(), quoted(name));
-            if self.findings.has_room() {
+            if self.findings.wants_help() {
                 self.report(key, message, help_for_unknown(name, level));
             } else {
                 self.findings.add(Finding::error(self.tree.span(key), message));

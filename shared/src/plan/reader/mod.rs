@@ -18,12 +18,15 @@ use super::Options;
 use super::cycle::Positions;
 use super::diagnostic::{Finding, Findings, Span};
 use super::keys::{Key, Level};
+use super::limits::exceeded;
 use super::tree::{NodeId, Tree};
 use super::words::quoted;
 use cairn_model::ids::{MAX_PROJECT_ID_BYTES, MilestoneIndex, is_project_id};
-use cairn_model::plan::{Parameter, Plan, PlanBuilder, TaskSettings};
+use cairn_model::plan::{Parameter, Plan, PlanBuilder, SettingsIndex, TaskSettings};
 use fields::Fields;
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// Priorities go from minus this to this.
 pub const MAX_PRIORITY: i32 = 1_000;
@@ -37,10 +40,19 @@ const MAIN: &str = "main";
 /// What tasks have unless they say otherwise.
 #[derive(Clone, Debug, Default)]
 struct Inherited {
+    /// They may be large, and a million milestones may have the same: neither these nor tasks copy them.
+    shared: Rc<Shared>,
+    priority: i32,
+}
+
+/// Settings of the tasks that say nothing of their own.
+#[derive(Debug, Default)]
+struct Shared {
     settings: TaskSettings,
     /// Bytes of the settings' text.
     bytes: usize,
-    priority: i32,
+    /// Where the builder has them, as soon as a task has them.
+    stored: Cell<Option<SettingsIndex>>,
 }
 
 pub(crate) struct Reader<'t> {
@@ -109,7 +121,7 @@ impl<'t> Reader<'t> {
         header.project = project.unwrap_or_default();
         header.title = title;
         header.description = description;
-        let base = self.inherit(&fields, &Inherited::default());
+        let base = self.inherit(root, &fields, &Inherited::default());
         let inherited = self.defaults(&fields, &base);
         match (fields.get(Key::Milestones), fields.get(Key::Tasks)) {
             (Some(milestones), None) => self.milestones(milestones, &inherited),
@@ -155,14 +167,26 @@ impl<'t> Reader<'t> {
         }
         let message = format!("{} cannot be a project's id", quoted(text));
         let suggestion = project_id_from(text);
-        let help = match suggestion.is_empty() {
-            true => "use small letters, digits and `-`, at most 63, the first not a `-`".to_string(),
-            false => format!(
-                "use small letters, digits and `-`, at most {MAX_PROJECT_ID_BYTES}, for example `{suggestion}`"
-            ),
-        };
+        let example = if suggestion.is_empty() { "apollo" } else { &suggestion };
+        let help = format!("use small letters, digits and `-`, at most {MAX_PROJECT_ID_BYTES}: `{example}`");
         self.report(node, message, help);
         None
+    }
+
+    /// Counts bytes that the builder keeps, and reads no more when there are too many.
+    fn charge(&mut self, node: NodeId, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let limit = self.options.limits.expanded_bytes;
+        if self.bytes > limit && !self.is_full {
+            let what = "the plan is too large with aliases, defaults and parameters put in";
+            self.full(exceeded(self.tree.span(node), what, "expanded_bytes", limit));
+        }
+    }
+
+    /// A limit is reached.
+    fn full(&mut self, finding: Finding) {
+        self.is_full = true;
+        self.findings.add(finding);
     }
 
     fn report(&mut self, node: NodeId, message: impl Into<String>, help: impl Into<String>) {

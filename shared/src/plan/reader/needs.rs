@@ -159,7 +159,7 @@ impl<'t> Reader<'t> {
                 None,
             ),
         };
-        if finding_help.is_none() && self.findings.has_room() {
+        if finding_help.is_none() && self.findings.wants_help() {
             finding_help = self.help_for_need(name, needer);
         }
         self.findings.add(Finding::error(self.tree.span(node), message).maybe_help(finding_help));
@@ -187,10 +187,11 @@ impl<'t> Reader<'t> {
             };
         }
         // The same name elsewhere is a better guess than a similar one here.
-        let elsewhere = (0..plan.milestones().len()).map(MilestoneIndex::new).find_map(|milestone| {
-            let id = &plan.milestone(milestone).id;
-            plan.find_task(milestone, name).filter(|_| is_writable(id)).map(|_| format!("{id}/{name}"))
-        });
+        let elsewhere =
+            (0..plan.milestones().len().min(MAX_CANDIDATES)).map(MilestoneIndex::new).find_map(|milestone| {
+                let id = &plan.milestone(milestone).id;
+                plan.find_task(milestone, name).filter(|_| is_writable(id)).map(|_| format!("{id}/{name}"))
+            });
         if let Some(full) = elsewhere {
             return Some(format!("a task of another milestone is written `{full}`"));
         }

@@ -4,10 +4,13 @@ use super::Reader;
 use super::fields::Fields;
 use crate::plan::diagnostic::{Finding, Span};
 use crate::plan::keys::{Key, Level};
+use crate::plan::limits::exceeded;
 use crate::plan::tree::{NodeId, Value};
 use crate::plan::words::{listed, nearest, quoted};
 use cairn_model::plan::Parameter;
 
+/// Most parameters of a plan: each is looked for in every expression.
+const MAX_PARAMETERS: usize = 1_000;
 /// Longest name of a parameter.
 const MAX_NAME_BYTES: usize = 63;
 /// Why defaults are taken as they are.
@@ -20,7 +23,12 @@ impl<'t> Reader<'t> {
             Some(node) => self.named_entries(node, Key::Parameters),
             None => Vec::new(),
         };
-        for &(name, name_node, node) in &declared {
+        for (index, &(name, name_node, node)) in declared.iter().enumerate() {
+            if index == MAX_PARAMETERS {
+                let span = self.tree.span(name_node);
+                self.full(exceeded(span, "the plan has too many parameters", "parameters", MAX_PARAMETERS));
+                break;
+            }
             if !is_name(name) {
                 let message = format!("{} cannot be a parameter's name", quoted(name));
                 self.report(

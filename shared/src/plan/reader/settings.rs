@@ -2,7 +2,7 @@
 //! plan's. Environments are merged by name; every other key replaces the whole of what was inherited.
 
 use super::fields::Fields;
-use super::{Inherited, MAX_ATTEMPTS, MAX_PRIORITY, Reader};
+use super::{Inherited, MAX_ATTEMPTS, MAX_PRIORITY, Reader, Shared};
 use crate::plan::diagnostic::Finding;
 use crate::plan::keys::{Key, Level};
 use crate::plan::scalar;
@@ -10,24 +10,25 @@ use crate::plan::tree::{NodeId, Value};
 use crate::plan::words::quoted;
 use cairn_model::ids::is_id;
 use cairn_model::plan::{Backoff, CPUS, Estimate, MEMORY, Retry, TaskSettings};
+use std::rc::Rc;
 
 /// Longest name of a label.
 const MAX_LABEL_BYTES: usize = 128;
 
 impl<'t> Reader<'t> {
-    /// What `fields` make of what was inherited.
-    pub(super) fn inherit(&mut self, fields: &Fields, inherited: &Inherited) -> Inherited {
-        let settings = self.settings(fields, &inherited.settings);
+    /// What the `fields` of `node` make of what was inherited.
+    pub(super) fn inherit(&mut self, node: NodeId, fields: &Fields, inherited: &Inherited) -> Inherited {
+        let settings = self.settings(fields, &inherited.shared.settings);
         let bytes = text_bytes(&settings);
-        let priority = self.priority(fields, inherited.priority);
-        Inherited { settings, bytes, priority }
+        self.charge(node, bytes);
+        Inherited { shared: Rc::new(Shared { settings, bytes, ..Shared::default() }), ..*inherited }
     }
 
     /// The same with what stands under `defaults`.
     pub(super) fn defaults(&mut self, fields: &Fields, inherited: &Inherited) -> Inherited {
         let node = fields.get(Key::Defaults).filter(|&node| self.tree.value(node) != Value::Null);
-        match node.and_then(|node| self.fields(node, Level::DEFAULTS)) {
-            Some(defaults) => self.inherit(&defaults, inherited),
+        match node.and_then(|node| Some((node, self.fields(node, Level::DEFAULTS)?))) {
+            Some((node, defaults)) => self.inherit(node, &defaults, inherited),
             None => inherited.clone(),
         }
     }

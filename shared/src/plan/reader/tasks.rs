@@ -5,13 +5,12 @@ use super::settings::text_bytes;
 use super::{Inherited, MAIN, Reader};
 use crate::plan::cycle::name_length;
 use crate::plan::diagnostic::{Finding, Span};
-use crate::plan::expression::OPEN;
 use crate::plan::keys::{Key, Level};
 use crate::plan::limits::exceeded;
 use crate::plan::tree::{NodeId, Value};
 use crate::plan::words::{grouped, quoted};
 use cairn_model::ids::{MAX_ID_BYTES, is_id};
-use cairn_model::plan::{Action, Milestone, NewTask, TaskSettings};
+use cairn_model::plan::{Action, Milestone, NewTask, SettingsIndex, TaskSettings};
 use cairn_model::time::Timestamp;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -123,14 +122,7 @@ impl<'t> Reader<'t> {
         let title = self.expanded_field(&fields, Key::Title);
         let description = self.expanded_field(&fields, Key::Description);
         let doing = self.doing(&fields).unwrap_or(Doing::Checkpoint);
-        let (settings, settings_bytes) = if Self::has_settings(&fields) {
-            let settings = self.settings(&fields, &inherited.settings);
-            let bytes = text_bytes(&settings);
-            self.bytes += bytes;
-            (settings, bytes)
-        } else {
-            (inherited.settings.clone(), inherited.bytes)
-        };
+        let (settings, settings_bytes) = self.task_settings(node, &fields, inherited);
         let priority = self.priority(&fields, inherited.priority);
         let estimate = fields.get(Key::Estimate).and_then(|node| self.estimate(node));
         let text_bytes = id.map_or(0, str::len)
@@ -145,17 +137,39 @@ impl<'t> Reader<'t> {
             title: title.as_deref(),
             description: description.as_deref(),
             action: doing.action(),
-            settings,
+            settings: TaskSettings::default(),
             priority,
             estimate,
         };
-        let added = id.is_some() && self.builder.task(task).is_some();
+        let added = id.is_some() && self.builder.task_sharing(task, settings).is_some();
         let span = self.place_of(node, id_node);
         if !added {
             self.add_unusable_task(id, span);
         }
         self.positions.add_task(span.start);
         self.task_needs.push(fields.get(Key::Needs));
+    }
+
+    /// The settings of a task, and the bytes of their text.
+    fn task_settings(
+        &mut self,
+        node: NodeId,
+        fields: &Fields,
+        inherited: &Inherited,
+    ) -> (SettingsIndex, usize) {
+        let shared = &inherited.shared;
+        if Self::has_settings(fields) {
+            let settings = self.settings(fields, &shared.settings);
+            let bytes = text_bytes(&settings);
+            self.charge(node, bytes);
+            return (self.builder.store_settings(settings), bytes);
+        }
+        let stored = match shared.stored.get() {
+            Some(stored) => stored,
+            None => self.builder.store_settings(shared.settings.clone()),
+        };
+        shared.stored.set(Some(stored));
+        (stored, shared.bytes)
     }
 
     /// A task whose id cannot be used stands in the plan all the same, so that what follows keeps its place.
@@ -187,17 +201,8 @@ impl<'t> Reader<'t> {
             let finding = exceeded(written, &what, "task_bytes", limits.task_bytes);
             self.findings.add(finding.help("put a long script into a file, and run that"));
         }
-        self.bytes += text_bytes;
-        if self.bytes > limits.expanded_bytes {
-            let what = "the plan is too large with aliases, defaults and parameters put in";
-            self.full(exceeded(written, what, "expanded_bytes", limits.expanded_bytes));
-        }
+        self.charge(node, text_bytes);
         !self.is_full
-    }
-
-    fn full(&mut self, finding: Finding) {
-        self.is_full = true;
-        self.findings.add(finding);
     }
 
     fn duplicate(&mut self, what: &str, id: &str, span: Span, first: u32) {
@@ -325,6 +330,5 @@ impl<'t> Reader<'t> {
 
 /// An id that nobody can write.
 fn unwritable(number: usize) -> String {
-    debug_assert!(!OPEN.contains('\0'));
     format!("\0{number}")
 }

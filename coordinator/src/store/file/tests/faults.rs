@@ -89,8 +89,8 @@ fn run_with_fault(at: usize, fault: Fault) -> usize {
     assert_eq!(submit_all(&store, &all[kept..]), all.len() - kept, "{what}");
     drop(store);
     assert_eq!(assert_kept(state.path(), &all, all.len(), &what), all.len());
-    let operations = *operations.lock().unwrap();
-    operations
+    let count = operations.lock().unwrap();
+    *count
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_full_disk_is_told_by_its_path_and_stays_told() {
 
 #[test]
 fn power_may_be_lost_at_any_moment() {
-    for seed in 0..6000 {
+    for seed in 0..150 {
         let mut random = Random::new(seed);
         let state = tempfile::tempdir().unwrap();
         let events = events_path(state.path());

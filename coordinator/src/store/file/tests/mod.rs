@@ -1,10 +1,11 @@
 //! Tests of what only this store has: its files, and how they survive. What every store promises is in
-//! `tests/store_conformance.rs`.
+//! `tests/store_conformance/`.
 
 mod disks;
 mod faults;
 mod files;
 mod group_commit;
+mod lines;
 mod readers;
 mod snapshots;
 mod tails;
@@ -30,8 +31,9 @@ fn options(segment_bytes: u64) -> Options {
     Options { store_id: STORE_ID, segment_bytes }
 }
 
+/// Opens a store that does everything but wait for the disk.
 fn open(state: &Path, segment_bytes: u64) -> Result<FileStore, OpenError> {
-    FileStore::open(state, &Holder::this_process("a test", Timestamp(0)), options(segment_bytes))
+    open_on(disks::QuickDisk, state, segment_bytes)
 }
 
 fn open_on(disk: impl Disk + 'static, state: &Path, segment_bytes: u64) -> Result<FileStore, OpenError> {
