@@ -8,6 +8,7 @@ mod exit;
 mod output;
 mod plan_file;
 mod settings;
+mod state_directory;
 mod style;
 mod view;
 

@@ -24,6 +24,8 @@ pub struct Agent {
     pub fence_at: Option<Timestamp>,
     up: bool,
     processes: BTreeMap<AttemptId, Process>,
+    /// The highest epoch that this life has heard of.
+    epoch: u64,
     /// How far its clock is ahead of the coordinator's, or behind.
     clock_offset_micros: i64,
     tick_at: Option<Timestamp>,
@@ -40,6 +42,7 @@ impl Agent {
             fence_at: None,
             up: false,
             processes: BTreeMap::new(),
+            epoch: 0,
             clock_offset_micros: offset,
             tick_at: None,
         }
@@ -47,6 +50,11 @@ impl Agent {
 
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// Whether it lives, in that incarnation.
+    pub fn has_life(&self, incarnation: u64) -> bool {
+        self.up && self.spec.incarnation == incarnation
     }
 
     pub fn is_cut(&self, now: Timestamp) -> bool {
@@ -68,7 +76,7 @@ impl World {
     }
 
     pub fn is_alive(&self, life: Life) -> bool {
-        self.agents[life.agent].up && self.life(life.agent) == life
+        self.agents[life.agent].has_life(life.incarnation)
     }
 
     pub fn start_agent(&mut self, agent: usize) {
@@ -77,7 +85,7 @@ impl World {
         if place.up || (self.options.closed_fleet && self.coordinator.is_none()) {
             return;
         }
-        place.up = true;
+        (place.up, place.epoch) = (true, 0);
         place.spec.incarnation += 1;
         place.machine = Machine::new(place.spec.slots as usize);
         place.tick_at = None;
@@ -126,9 +134,16 @@ impl World {
     }
 
     pub fn obey(&mut self, life: Life, order: Input) {
-        if self.is_alive(life) && !self.agents[life.agent].is_cut(self.now) {
-            self.give(life.agent, order);
+        let place = &mut self.agents[life.agent];
+        if !place.has_life(life.incarnation) || place.is_cut(self.now) {
+            return;
         }
+        let is_old = epoch_of(&order).is_some_and(|epoch| epoch < place.epoch);
+        place.epoch = place.epoch.max(epoch_of(&order).unwrap_or_default());
+        let stale = place.machine.stale_orders();
+        self.give(life.agent, order);
+        let refused = self.agents[life.agent].machine.stale_orders() > stale;
+        self.ensure(refused || !is_old, "an order of an epoch that is over is obeyed");
     }
 
     pub fn tick_agent(&mut self, life: Life) {
@@ -186,6 +201,9 @@ impl World {
             self.dispatched.contains(&(id.task, id.attempt)),
             "a process whose dispatch is not durable",
         );
+        let row = self.durable.task(id.task);
+        let is_out = row.status.is_out() && row.attempt == id.attempt;
+        self.ensure(is_out, "a process of an attempt whose end is durable");
         let count = self.starts.entry((id.task, id.attempt)).or_insert(0);
         *count += 1;
         let again = *count > 1;
@@ -248,6 +266,14 @@ impl World {
             let finished_at = self.agents[life.agent].clock(self.now);
             self.give(life.agent, Input::ProcessFinished { id, outcome, started_at, finished_at });
         }
+    }
+}
+
+/// The epoch of who gives an order, where it is one that can be out of date.
+fn epoch_of(order: &Input) -> Option<u64> {
+    match order {
+        Input::Offer { epoch, .. } | Input::Stop { epoch, .. } | Input::Recall { epoch, .. } => Some(*epoch),
+        _ => None,
     }
 }
 

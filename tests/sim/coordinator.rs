@@ -104,7 +104,7 @@ impl World {
         for (_, event) in &self.log.events {
             self.checker.take(event).expect("it was right before");
         }
-        self.drop_reports();
+        self.drop_messages();
         if self.options.closed_fleet {
             // They are threads of the same process.
             (0..self.agents.len()).for_each(|agent| self.crash_agent(agent));
@@ -128,9 +128,17 @@ impl World {
             self.trace.note(format!("  {event:?}"));
             let verdict = self.checker.take(&event);
             verdict.unwrap_or_else(|complaint| panic!("{complaint} (at {})", self.now));
-            if let Event::AgentJoined(_) = event {
-                let index = u32::try_from(coordinator.folded.agents().len()).expect("few");
-                coordinator.heard.insert(index, self.now);
+            match &event {
+                Event::AgentJoined(_) => {
+                    let index = u32::try_from(coordinator.folded.agents().len()).expect("few");
+                    coordinator.heard.insert(index, self.now);
+                }
+                // A closed fleet dies with its owner, who therefore knows for certain who is there.
+                Event::TaskDispatched { agent, .. } if self.options.closed_fleet => {
+                    let incarnation = coordinator.folded.agents()[agent.get()].spec.incarnation;
+                    assert!(self.agents[0].has_life(incarnation), "work for the dead (at {})", self.now);
+                }
+                _ => {}
             }
             apply(&mut coordinator.folded, &event, self.now);
             self.log.events.push((self.now, event));
@@ -350,7 +358,7 @@ impl World {
             return;
         };
         coordinator.looks += 1;
-        coordinator.resync |= coordinator.looks.is_multiple_of(LOOKS_PER_RESYNC);
+        coordinator.resync |= self.weather.asks_again && coordinator.looks.is_multiple_of(LOOKS_PER_RESYNC);
         let silent = |index: &u32| coordinator.heard.get(index).is_none_or(|heard| heard.plus(LEASE) < now);
         let present = (0..).zip(coordinator.state.agents()).filter(|(_, agent)| !agent.lost);
         let lost: Vec<u32> = present.map(|(index, _)| index).filter(silent).collect();

@@ -152,6 +152,8 @@ pub struct Weather {
     pub max_sync_millis: u64,
     pub loss_permille: u64,
     pub repeat_permille: u64,
+    /// The coordinator asks again now and then. Where nothing is lost but by its own crash, it need not.
+    pub asks_again: bool,
     /// Mean time between two faults of a kind.
     pub fault_every_millis: u64,
     pub wish_every_millis: u64,
@@ -159,11 +161,13 @@ pub struct Weather {
 
 impl Weather {
     fn new(random: &mut Random) -> Self {
+        let loss_permille = *random.pick(&[0, 0, 50, 200]);
         Self {
             calm: false,
             max_delay_millis: *random.pick(&[1, 20, 300]),
             max_sync_millis: *random.pick(&[0, 3, 200]),
-            loss_permille: *random.pick(&[0, 0, 50, 200]),
+            loss_permille,
+            asks_again: loss_permille > 0 || random.chance(500),
             repeat_permille: *random.pick(&[0, 100, 400]),
             fault_every_millis: *random.pick(&[1_500, 4_000, 12_000]),
             wish_every_millis: *random.pick(&[1_000, 5_000, 60_000]),
@@ -295,11 +299,16 @@ impl World {
         }
     }
 
-    /// Reports that are on their way to a coordinator that is gone may go with it.
-    pub fn drop_reports(&mut self) {
+    /// Reports that are on their way to a coordinator that is gone may go with it; in a closed fleet all is in one
+    /// process.
+    pub fn drop_messages(&mut self) {
         let before = self.queue.len();
-        let random = &mut self.random;
-        self.queue.retain(|_, happening| !matches!(happening, Happening::Reports(..)) || random.chance(500));
+        let (random, closed) = (&mut self.random, self.options.closed_fleet);
+        self.queue.retain(|_, happening| match happening {
+            Happening::Reports(..) => !closed && random.chance(500),
+            Happening::Order(..) | Happening::Heartbeat(_) => !closed,
+            _ => true,
+        });
         self.summary.lost_messages += (before - self.queue.len()) as u64;
     }
 
@@ -330,7 +339,8 @@ impl World {
             Happening::CoordinatorCrash => self.crash_coordinator(),
             Happening::AgentStart(agent) => self.start_agent(agent),
             Happening::AgentCrash(agent) => {
-                if !self.weather.calm {
+                // An agent of a closed fleet does not die alone.
+                if !self.weather.calm && !self.options.closed_fleet {
                     self.crash_agent(agent);
                     let pause = Duration::from_millis(self.random.between(1, 8_000));
                     self.after(pause, Happening::AgentStart(agent));
@@ -356,8 +366,10 @@ impl World {
         let agent = self.random.index(self.agents.len());
         let fault = match self.random.below(10) {
             0..=3 => Happening::CoordinatorCrash,
-            4..=7 => Happening::AgentCrash(agent),
-            _ => Happening::Cut(agent, Duration::from_millis(self.random.between(100, 9_000))),
+            8.. if self.weather.asks_again => {
+                Happening::Cut(agent, Duration::from_millis(self.random.between(100, 9_000)))
+            }
+            _ => Happening::AgentCrash(agent),
         };
         self.after(wait, fault);
     }

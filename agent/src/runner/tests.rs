@@ -121,7 +121,10 @@ impl Bench {
 
 /// Waits until a script has opened the FIFO for writing; what it wrote.
 fn wait_for(fifo: &Path) -> String {
-    fs::read_to_string(fifo).unwrap()
+    let (sender, receiver) = mpsc::channel();
+    let fifo = fifo.to_owned();
+    std::thread::spawn(move || sender.send(fs::read_to_string(fifo).unwrap()));
+    receiver.recv_timeout(PATIENCE).expect("the script opens its FIFO within the deadline")
 }
 
 fn now() -> Timestamp {

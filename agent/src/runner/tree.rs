@@ -18,6 +18,9 @@ use super::procfs::{self, ProcessInfo};
 /// looks are the rule; a number of looks that this does not end means processes that we may not stop.
 const FREEZE_ROUNDS_MAX: usize = 16;
 
+/// How often an empty environment is looked at.
+const EXEC_LOOKS: usize = 4;
+
 /// The processes of one attempt, or all that carry a variable.
 pub(super) struct Tree {
     /// The main process, whose pid is also the number of the group; `None` if there is only a variable.
@@ -95,7 +98,7 @@ impl Tree {
                 continue;
             }
             let in_group = group_is_ours && info.group.is_some() && info.group == self.main;
-            let belongs = in_group || family.contains(&info.pid) || self.is_marked(info.pid);
+            let belongs = in_group || family.contains(&info.pid) || self.is_marked(&info);
             if belongs && let Some(handle) = hold(&info) {
                 self.members.push(Member { info, handle, in_group, was_told: false });
                 found += 1;
@@ -162,8 +165,21 @@ impl Tree {
         descendants(children, known.chain(self.unreaped_main()).collect())
     }
 
-    fn is_marked(&self, pid: Pid) -> bool {
-        procfs::environment(pid).is_some_and(|environment| procfs::has_mark(&environment, &self.variable))
+    /// Whether our variable is in the environment of a process. In the middle of an exec a process has none for a
+    /// moment, so that an empty one is looked at again.
+    fn is_marked(&self, info: &ProcessInfo) -> bool {
+        // Threads of the kernel have no group.
+        if info.group.is_none() {
+            return false;
+        }
+        for _ in 0..EXEC_LOOKS {
+            match procfs::environment(info.pid) {
+                Some(environment) if environment.is_empty() => std::thread::yield_now(),
+                Some(environment) => return procfs::has_mark(&environment, &self.variable),
+                None => return false,
+            }
+        }
+        false
     }
 }
 
@@ -179,13 +195,14 @@ impl Member {
     }
 }
 
-/// Whom no signal may hit: ourselves, our ancestors, and the trees of other slots.
+/// Whom no signal may hit: ourselves, our ancestors, and, for the tree of an attempt, those of other slots.
 fn strangers(
     processes: &[ProcessInfo],
     children: &HashMap<Pid, Vec<Pid>>,
     main: Option<Pid>,
 ) -> HashSet<Pid> {
-    let other_mains: Vec<Pid> = children::mains().into_iter().filter(|&other| Some(other) != main).collect();
+    let is_other = |pid: &Pid| main.is_some_and(|main| main != *pid);
+    let other_mains: Vec<Pid> = children::mains().into_iter().filter(is_other).collect();
     let mut strangers = descendants(children, other_mains.clone());
     strangers.extend(other_mains);
     let parents: HashMap<Pid, Option<Pid>> = processes.iter().map(|info| (info.pid, info.parent)).collect();

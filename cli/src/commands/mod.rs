@@ -3,10 +3,15 @@
 mod bench;
 mod completions;
 mod config;
+mod events;
+mod explain;
 mod graph;
 mod import;
+mod list;
+mod logs;
 mod run;
 mod schema;
+mod status;
 mod validate;
 
 use crate::arguments::Global;
@@ -19,6 +24,12 @@ pub enum Command {
     Run(run::Args),
     Validate(validate::Args),
     Graph(graph::Args),
+    Status(status::Args),
+    List(list::Args),
+    Logs(logs::Args),
+    Events(events::Args),
+    Explain(explain::Args),
+    History(list::HistoryArgs),
     Import(import::Args),
     Schema(schema::Args),
     Bench(bench::Args),
@@ -35,6 +46,12 @@ pub fn execute(command: &Command, global: &Global, context: &Context) -> Result<
         Command::Run(args) => run::execute(args, context),
         Command::Validate(args) => validate::execute(args, context),
         Command::Graph(args) => graph::execute(args, context),
+        Command::Status(args) => status::execute(args, context),
+        Command::List(args) => list::execute(args, context),
+        Command::Logs(args) => logs::execute(args, context),
+        Command::Explain(args) => explain::execute(args, context),
+        Command::Events(args) => events::execute(args, context),
+        Command::History(args) => list::history(args, context),
         Command::Import(args) => import::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),
         Command::Bench(args) => bench::execute(args, context),

@@ -1,7 +1,7 @@
 //! A line for each change of state, for logs and pipes.
 
 use super::sign;
-use crate::style::{self, Mark, Style};
+use crate::style::{self, Mark, Style, count};
 use cairn_coordinator::runtime::{Observer, Update};
 use cairn_engine::{MilestoneStatus, RunStatus, State, TaskStatus};
 use cairn_model::{Event, TaskIndex, Timestamp};
@@ -34,7 +34,9 @@ fn line(text: &mut String, update: &Update<'_>, event: &Event, style: &Style) {
     let milestone = |index| state.plan().milestone(index).id.as_str();
     match event {
         Event::RunSubmitted(submitted) => put(RunStatus::Active.into(), &|out| {
-            let _ = write!(out, "{} submitted: {} tasks in {} milestones", submitted.run, submitted.tasks, submitted.milestones);
+            let tasks = count(submitted.tasks, "task", "tasks");
+            let milestones = count(submitted.milestones, "milestone", "milestones");
+            let _ = write!(out, "{} submitted: {tasks} in {milestones}", submitted.run);
         }),
         Event::MilestoneStarted { milestone: index } => put(MilestoneStatus::Active.into(), &|out| {
             let _ = write!(out, "milestone {} started", milestone(*index));

@@ -134,7 +134,8 @@ fn end_of_milestone(state: &State, milestone: MilestoneIndex) -> Event {
 }
 
 fn end_of_run(state: &State) -> Event {
-    let sum = |part: fn(&crate::state::MilestoneState) -> u32| state.facts.milestones.iter().map(part).sum::<u32>();
+    let sum =
+        |part: fn(&crate::state::MilestoneState) -> u32| state.facts.milestones.iter().map(part).sum::<u32>();
     let (failed, cancelled) = (sum(|tally| tally.failed), sum(|tally| tally.cancelled));
     let by_hand = state.run().cancelling && !state.run().failing_fast;
     if cancelled > 0 && (by_hand || failed == 0) {
@@ -185,10 +186,22 @@ pub(crate) fn end_with_failure(
     }
     let wait = retry::delay(&settings.retry, state.run().options.seed, task, failures);
     let attempt = row.attempt;
-    Event::TaskRetryScheduled { task, attempt, failure: Box::new(failure), counts: true, retry_at: now.plus(wait) }
+    Event::TaskRetryScheduled {
+        task,
+        attempt,
+        failure: Box::new(failure),
+        counts: true,
+        retry_at: now.plus(wait),
+    }
 }
 
-fn fail(state: &State, task: TaskIndex, failure: Failure, started_at: Timestamp, finished_at: Timestamp) -> Event {
+fn fail(
+    state: &State,
+    task: TaskIndex,
+    failure: Failure,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+) -> Event {
     let row = state.task(task);
     // An attempt that was seen to start has run since then, whatever is known of its end.
     let started_at = if row.status == TaskStatus::InProgress { row.since } else { started_at };

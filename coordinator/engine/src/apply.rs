@@ -9,8 +9,8 @@ use crate::state::{
     AgentState, CANCELLING, DOOMED, MilestoneStatus, PAUSED, RunStatus, State, TIMED_OUT, TaskStatus,
 };
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, NodeKind, RunSubmitted, Scope, TaskIndex,
-    Timestamp,
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, NodeKind, RunSubmitted, Scope,
+    TaskIndex, Timestamp,
 };
 use std::time::Duration;
 
@@ -42,7 +42,9 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
             reach(state, state.graph.end(*milestone), None, at);
         }
         Event::MilestoneFailed { milestone } => end_milestone(state, *milestone, MilestoneStatus::Failed, at),
-        Event::MilestoneSkipped { milestone } => end_milestone(state, *milestone, MilestoneStatus::Skipped, at),
+        Event::MilestoneSkipped { milestone } => {
+            end_milestone(state, *milestone, MilestoneStatus::Skipped, at)
+        }
         Event::MilestoneCancelled { milestone } => {
             end_milestone(state, *milestone, MilestoneStatus::Cancelled, at);
         }
@@ -257,7 +259,9 @@ fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
 }
 
 fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
-    if state.facts.tasks[task.get()].status != TaskStatus::Pending || state.facts.tasks[task.get()].has(DOOMED) {
+    if state.facts.tasks[task.get()].status != TaskStatus::Pending
+        || state.facts.tasks[task.get()].has(DOOMED)
+    {
         return;
     }
     set_status(state, task, TaskStatus::Ready);
@@ -474,7 +478,11 @@ fn fail(
     state.facts.tasks[task.get()].failures += u32::from(attempt > 0);
     end_task(state, task, TaskStatus::Failed, started_at, duration);
     state.facts.failures.insert(task, failure.clone());
-    if state.facts.run.options.fail_fast && !allowed && !state.facts.run.failing_fast && !state.facts.run.cancelling {
+    if state.facts.run.options.fail_fast
+        && !allowed
+        && !state.facts.run.failing_fast
+        && !state.facts.run.cancelling
+    {
         state.facts.run.failing_fast = true;
         state.facts.agenda.push_back(Agenda::FailFast);
     }

@@ -5,8 +5,8 @@ use crate::apply::apply;
 use crate::schedule::{self, MAX_EVENTS_PER_DECISION};
 use crate::state::{CANCELLING, RunStatus, State, TaskStatus};
 use cairn_model::{
-    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, NodeKind, Outcome,
-    Report, ReportKind, Scope, TaskIndex, Timestamp,
+    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, NodeKind,
+    Outcome, Report, ReportKind, Scope, TaskIndex, Timestamp,
 };
 use std::time::Duration;
 
@@ -192,11 +192,24 @@ fn waiting_milestones(state: &State, node: NodeIndex) -> Vec<MilestoneIndex> {
     if node.get() >= state.graph.node_count() || state.owns(milestone_of(node)) {
         return Vec::new();
     }
-    let mut milestones: Vec<_> = state.graph.successors(node).iter().map(|&next| milestone_of(next)).collect();
+    let mut milestones: Vec<_> =
+        state.graph.successors(node).iter().map(|&next| milestone_of(next)).collect();
     milestones.sort_unstable();
     milestones.dedup();
-    milestones.retain(|&milestone| state.owns(milestone) && !state.facts.resolved.contains(&(milestone, node)));
     milestones
+        .retain(|&milestone| state.owns(milestone) && !state.facts.resolved.contains(&(milestone, node)));
+    milestones
+}
+
+/// An agent's clock may be off: what it says is moved between the dispatch, or the start that was seen, and now. How
+/// long the attempt ran stays what the agent measured, as far as it fits.
+fn span_by_our_clock(
+    (started_at, finished_at): (Timestamp, Timestamp),
+    (earliest, latest): (Timestamp, Timestamp),
+) -> (Timestamp, Timestamp) {
+    let ran = finished_at.since(started_at).min(latest.since(earliest));
+    let finished_at = finished_at.clamp(earliest.plus(ran), latest);
+    (Timestamp(finished_at.0 - cairn_model::time::micros(ran)), finished_at)
 }
 
 /// One decision under way.
@@ -309,10 +322,9 @@ impl Turn<'_> {
                 }
             }
             ReportKind::Finished { outcome, started_at, finished_at } => {
-                // An agent's clock may be off: its times are held between the dispatch and now.
-                let started_at = started_at.clamp(row.since.min(self.now), self.now);
-                let finished_at = finished_at.clamp(started_at, self.now);
-                let event = self.end_of_attempt(task, attempt, outcome, (started_at, finished_at));
+                let since = row.since.min(self.now);
+                let span = span_by_our_clock((started_at, finished_at), (since, self.now));
+                let event = self.end_of_attempt(task, attempt, outcome, span);
                 self.emit(event);
             }
         }
@@ -353,7 +365,13 @@ impl Turn<'_> {
             Outcome::NotStarted => {
                 let message = "the agent gave the attempt back before it started".to_owned();
                 let failure = Failure { kind: FailureKind::Interrupted, message, exit_code: None };
-                Event::TaskRetryScheduled { task, attempt, failure: Box::new(failure), counts: false, retry_at: now }
+                Event::TaskRetryScheduled {
+                    task,
+                    attempt,
+                    failure: Box::new(failure),
+                    counts: false,
+                    retry_at: now,
+                }
             }
         }
     }

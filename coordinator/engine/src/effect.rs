@@ -43,7 +43,9 @@ pub fn react(state: &State, event: &Event, effects: &mut Vec<Effect>) {
         }
         // The run may go on already, with attempts that must not be stopped.
         Event::RunInterrupted { .. } if !state.run().interrupted => {}
-        Event::RunInterrupted { .. } => effects.extend(state.plan.tasks().filter_map(|task| stop(state, task))),
+        Event::RunInterrupted { .. } => {
+            effects.extend(state.plan.tasks().filter_map(|task| stop(state, task)))
+        }
         Event::CancelRequested { scope: Scope::Run, .. } => cancel(state, state.plan.tasks(), effects),
         Event::CancelRequested { scope: Scope::Milestone(milestone), .. } => {
             cancel(state, state.plan.tasks_of(*milestone), effects);
@@ -82,7 +84,8 @@ pub fn recover(state: &State) -> Vec<Effect> {
 }
 
 fn cancel(state: &State, tasks: impl Iterator<Item = TaskIndex>, effects: &mut Vec<Effect>) {
-    effects.extend(tasks.filter(|&task| state.task(task).has(CANCELLING)).filter_map(|task| stop(state, task)));
+    effects
+        .extend(tasks.filter(|&task| state.task(task).has(CANCELLING)).filter_map(|task| stop(state, task)));
 }
 
 fn stop(state: &State, task: TaskIndex) -> Option<Effect> {

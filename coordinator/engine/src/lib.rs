@@ -34,12 +34,14 @@ mod state;
 
 pub use apply::apply;
 pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
-pub use image::{IMAGE_FORM, Image, ImageRef};
 pub use effect::{Effect, react, recover};
+pub use image::{IMAGE_FORM, Image, ImageRef};
 pub use order::{Class, ClassIndex, Order};
 pub use retry::delay as retry_delay;
 pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run};
-pub use state::{AgentState, MilestoneState, MilestoneStatus, RunState, RunStatus, State, TaskState, TaskStatus};
+pub use state::{
+    AgentState, MilestoneState, MilestoneStatus, RunState, RunStatus, State, TaskState, TaskStatus,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What never changes while a plan runs: which tasks ask for the same, and which of two goes first.
 
+use cairn_model::plan::MEMORY;
 use cairn_model::{Graph, Plan, TaskIndex};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -135,6 +136,9 @@ impl Class {
     pub fn describe(&self) -> String {
         let amount = |(name, thousandths): &(String, u64)| {
             let whole = thousandths / 1000;
+            if name == MEMORY {
+                return format!("{name} {} MiB", whole.div_ceil(1 << 20));
+            }
             match thousandths % 1000 {
                 0 => format!("{name} {whole}"),
                 part => format!("{name} {whole}.{part:03}"),

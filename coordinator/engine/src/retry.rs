@@ -41,7 +41,9 @@ mod tests {
 
     #[test]
     fn grows_as_told_and_no_further_than_the_maximum() {
-        let seconds = |backoff| [1, 2, 3, 4, 5, 99].map(|failures| delay(&retry(backoff, 0), 7, TaskIndex(0), failures).as_secs());
+        let seconds = |backoff| {
+            [1, 2, 3, 4, 5, 99].map(|failures| delay(&retry(backoff, 0), 7, TaskIndex(0), failures).as_secs())
+        };
         assert_eq!(seconds(Backoff::Constant), [1, 1, 1, 1, 1, 1]);
         assert_eq!(seconds(Backoff::Linear), [1, 2, 3, 4, 5, 10]);
         assert_eq!(seconds(Backoff::Exponential), [1, 2, 4, 8, 10, 10]);
@@ -50,7 +52,8 @@ mod tests {
     #[test]
     fn jitter_is_bounded_spread_and_repeatable() {
         let retry = retry(Backoff::Constant, 500);
-        let waits: Vec<_> = (0..1000).map(|task| delay(&retry, 1, TaskIndex(task), 1).as_secs_f64()).collect();
+        let waits: Vec<_> =
+            (0..1000).map(|task| delay(&retry, 1, TaskIndex(task), 1).as_secs_f64()).collect();
         assert!(waits.iter().all(|wait| (0.5..1.5).contains(wait)));
         let mean = waits.iter().sum::<f64>() / 1000.0;
         assert!((mean - 1.0).abs() < 0.05, "{mean}");

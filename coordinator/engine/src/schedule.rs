@@ -20,7 +20,8 @@ impl Class {
     /// Whether an agent could run a task of this class if it had nothing else to do.
     #[must_use]
     pub fn fits(&self, agent: &AgentSpec) -> bool {
-        let amount = |name: &str| agent.resources.iter().find(|(has, _)| has == name).map_or(0, |(_, amount)| *amount);
+        let amount =
+            |name: &str| agent.resources.iter().find(|(has, _)| has == name).map_or(0, |(_, amount)| *amount);
         let room = if self.takes_slot { agent.slots } else { agent.timers };
         room > 0
             && self.resources.iter().all(|(name, wanted)| amount(name) >= *wanted)

@@ -1,5 +1,15 @@
-//! Read models: what people and machines are shown, fed by durable events.
+//! Read models: what people and programs are shown of runs.
+//!
+//! [`StatusView`] is one run, folded with its plan; [`RunOverview`] is a line of a list, made from the records alone, so
+//! that a thousand runs are listed without reading a plan. [`MilestoneFiles`] are files for people, fed by durable
+//! events.
+//!
+//! Not here: how it is printed.
 
 mod milestone_files;
+mod runs;
+mod status;
 
 pub use milestone_files::{MAX_LISTED_TASKS, MilestoneFiles};
+pub use runs::{RunOverview, RunsFold, list};
+pub use status::{STATUS_SCHEMA, StatusView, TaskView, milestone_progress, progress};

@@ -127,7 +127,8 @@ impl Lock {
         }
         let mut text = serde_json::to_vec(holder).expect("a holder is plain text and numbers");
         text.push(b'\n');
-        file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed("write"))?;
+        // Cut after writing, not before: some file systems wait for the disk when a file was emptied.
+        file.write_all(&text).and_then(|()| file.set_len(text.len() as u64)).map_err(failed("write"))?;
         Ok(Self { file, path: path.to_owned() })
     }
 

@@ -54,7 +54,7 @@ fn a_time_out_ends_who_left_the_group_the_session_or_the_environment() {
     let bench = Bench::new(1);
     for escape in [
         "setsid sleep 1000 > /dev/null 2>&1 &",
-        "(setsid sh -c 'sleep 1000 & sleep 1001' > /dev/null 2>&1 &)",
+        "(setsid sh -c 'sleep 1000 & sleep 1001' > /dev/null 2>&1 &);",
         "setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' &",
         "nohup sleep 1000 > /dev/null 2>&1 &",
     ] {
@@ -111,16 +111,15 @@ fn the_end_of_one_task_leaves_the_others_alone() {
 #[test]
 fn a_hidden_daemon_is_ended_by_the_shutdown_and_without_the_marker_it_stays() {
     let bench = Bench::new(1);
-    let finished = bench.run_script("setsid sleep 1000 > /dev/null 2>&1 & exit 0");
-    assert_eq!((finished.left_behind, bench.processes()), (0, 1));
     let ready = bench.fifo("ready");
-    let script = format!(
-        "env -u CAIRN_TEST_RUNNER setsid sh -c 'echo $$ > {}; exec sleep 1000' > /dev/null 2>&1 &",
-        ready.display()
-    );
-    bench.runner.start(bench.script(2, &script)).unwrap();
-    let pid: i32 = wait_for(&ready).trim().parse().unwrap();
-    assert!(bench.finished().exit.is_success());
+    let daemon = |prefix: &str| {
+        let inner = format!("echo $$ > {}; exec sleep 1000", ready.display());
+        format!("{prefix} setsid sh -c '{inner}' > /dev/null 2>&1 & cat {}", ready.display())
+    };
+    let finished = bench.run_script(&daemon(""));
+    assert_eq!((finished.left_behind, bench.processes()), (0, 1));
+    assert!(bench.run(bench.script(2, &daemon("env -u CAIRN_TEST_RUNNER"))).exit.is_success());
+    let pid: i32 = String::from_utf8(bench.log(2)).unwrap().trim().parse().unwrap();
     let Bench { runner, id, .. } = bench;
     runner.shutdown(Urgency::Graceful);
     assert!(find_leftovers(("CAIRN_TEST_RUNNER", &id)).is_empty());

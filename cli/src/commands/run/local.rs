@@ -136,8 +136,9 @@ async fn watch(
                 signalled = true;
                 let (reply, _) = tokio::sync::oneshot::channel();
                 let command = Command::Interrupt { reason: format!("{name} received").into() };
-                // The loop may be ending just now.
-                let _ = wishes.try_send(Input::Command(command, reply));
+                let wishes = wishes.clone();
+                // Beside this loop: the channel may be full just now. If the run is over, nobody listens.
+                tokio::spawn(async move { drop(wishes.send(Input::Command(command, reply)).await) });
             }
         }
     }

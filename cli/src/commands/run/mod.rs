@@ -19,7 +19,7 @@ use cairn_coordinator::runtime::{Update, new_id};
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{EventStore, FileStore, Holder, OpenError, StreamHead, StreamId};
 use cairn_engine::{Order, RunStatus, State};
-use cairn_model::plan::Plan;
+use cairn_model::plan::{MEMORY, Plan};
 use cairn_model::{FailureKind, Graph, RunId, RunOptions, RunSubmitted, Timestamp};
 use cairn_shared::clock::Clock;
 use local::{Ended, LocalError, LocalRun};
@@ -189,7 +189,11 @@ fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<
         0 => String::new(),
         more => format!(", and {} more", count(more as u64, "task", "tasks")),
     };
-    let has: Vec<String> = agent.resources.iter().map(|(name, amount)| format!("{name} {}", amount / 1000)).collect();
+    let amount = |(name, amount): &(String, u64)| match name.as_str() {
+        MEMORY => format!("{name} {} MiB", (amount / 1000) >> 20),
+        _ => format!("{name} {}", amount / 1000),
+    };
+    let has: Vec<String> = agent.resources.iter().map(amount).collect();
     let labels: Vec<String> = agent.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
     Err(Failure::new(
         Exit::Unplaceable,

@@ -168,14 +168,28 @@ fn reports_may_come_in_any_order() {
 
 #[test]
 fn times_of_an_agent_are_held_between_dispatch_and_now() {
-    let mut rig = Rig::new("m: a", &["one 1"]);
-    rig.now = at(10);
-    let (started_at, finished_at) = (at(0), at(9999));
-    let outcome = cairn_model::Outcome::Completed;
-    let report = rig.report("a", ReportKind::Finished { outcome, started_at, finished_at });
-    rig.give(Command::Reports(vec![report]));
-    let row = rig.state.task(rig.task("a"));
-    assert_eq!((row.since, row.duration.as_secs()), (at(0), 10));
+    // Dispatched at 100, heard of at 110. What the agent says, and what it is taken for.
+    for (said, taken) in [
+        ((102, 107), (102, 107)),
+        ((100, 9999), (100, 110)),
+        ((0, 9999), (100, 110)),
+        // A clock that is 50 seconds behind, and one that is ahead: the duration is right all the same.
+        ((52, 57), (100, 105)),
+        ((152, 157), (105, 110)),
+        // Nonsense.
+        ((107, 102), (102, 102)),
+    ] {
+        let mut rig = Rig::new("m: a", &[]);
+        rig.now = at(100);
+        rig.join("one 1");
+        rig.now = at(110);
+        let (outcome, started_at, finished_at) = (cairn_model::Outcome::Completed, at(said.0), at(said.1));
+        let report = rig.report("a", ReportKind::Finished { outcome, started_at, finished_at });
+        rig.give(Command::Reports(vec![report]));
+        let row = rig.state.task(rig.task("a"));
+        let taken_for = (row.since, row.duration.as_secs());
+        assert_eq!(taken_for, (at(taken.0), taken.1 - taken.0), "{said:?}");
+    }
 }
 
 #[test]

@@ -246,12 +246,12 @@ impl Reading<'_> {
         }
     }
 
-    /// Judges the end of the last segment: a write that is not finished is just the end.
+    /// Judges the end of the last segment: a write that is not finished, or was not when it was read, is just the end.
     fn check_end(&self, reader: &mut LineReader, here: Hint, cursor: &Cursor) -> Result<(), ReadError> {
         let tail = reader.rest(MAX_WRITE_BYTES as u64 + 1)?;
         let writes = Writes { last_batch: cursor.last_batch, next_position: here.position };
         match judge(&tail, here.offset, writes) {
-            Verdict::Torn => Ok(()),
+            Verdict::Torn | Verdict::Finished => Ok(()),
             Verdict::Damaged(reason) => {
                 let file: PathBuf = reader.path().to_owned();
                 Err(Damage { file, offset: here.offset, position: here.position, reason }.into())

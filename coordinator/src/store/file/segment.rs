@@ -104,14 +104,15 @@ impl LineReader {
         Ok(Found::Line(&self.buffer[line]))
     }
 
-    /// What is left of the file, at most `limit` bytes.
+    /// What is left of the file now, at most `limit` bytes. The reader stays where it is.
     pub(super) fn rest(&mut self, limit: u64) -> Result<Vec<u8>, IoFailure> {
         let mut rest = Vec::new();
+        (self.start, self.end) = (0, 0);
         self.file
             .seek(SeekFrom::Start(self.offset))
             .and_then(|_| (&self.file).take(limit).read_to_end(&mut rest))
+            .and_then(|_| self.file.seek(SeekFrom::Start(self.offset)))
             .map_err(|source| self.failed(source))?;
-        (self.start, self.end) = (0, 0);
         Ok(rest)
     }
 

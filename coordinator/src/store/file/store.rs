@@ -167,7 +167,7 @@ fn make_good(
     options: Options,
 ) -> Result<(OpenFile, Encoder, super::index::Index), IoFailure> {
     if let Some(torn) = &found.torn {
-        cut(disk, events, torn)?;
+        cut(disk, torn)?;
     }
     let store_id = found.store_id.unwrap_or(options.store_id);
     let (file, segment) = match found.last {
@@ -185,15 +185,14 @@ fn make_good(
     Ok((file, encoder, found.index))
 }
 
-fn cut(disk: &mut dyn Disk, events: &Path, torn: &Torn) -> Result<(), IoFailure> {
+/// Cuts off what is torn. What follows at once makes that durable.
+fn cut(disk: &mut dyn Disk, torn: &Torn) -> Result<(), IoFailure> {
     let failed = |doing| move |source| IoFailure { doing, path: torn.path.clone(), source };
     if torn.offset == 0 {
-        disk.remove(&torn.path).map_err(failed("remove"))?;
-        return disk.sync_dir(events).map_err(failed("sync the directory of"));
+        return disk.remove(&torn.path).map_err(failed("remove"));
     }
     let mut file = open_for_writing(&torn.path)?;
-    disk.truncate(&mut file, torn.offset).map_err(failed("truncate"))?;
-    disk.sync_data(&mut file).map_err(failed("sync"))
+    disk.truncate(&mut file, torn.offset).map_err(failed("truncate"))
 }
 
 /// Makes sure of the last write, and of the file's name.

@@ -71,36 +71,47 @@ pub(super) fn survey(events: &Path) -> Result<Survey, LogFault> {
         }
         let mut reader = LineReader::open(path, 0)?;
         let is_last = index + 1 == starts.len();
-        survey.read_segment(&mut reader, start)?;
-        survey.check_end(&mut reader, is_last)?;
+        loop {
+            if reader.offset() == 0 {
+                survey.read_header(&mut reader, start)?;
+            }
+            survey.read_lines(&mut reader, start)?;
+            if survey.check_end(&mut reader, is_last)? {
+                break;
+            }
+        }
     }
     Ok(survey)
 }
 
 impl Survey {
-    /// Reads sound lines until there are none.
-    fn read_segment(&mut self, reader: &mut LineReader, start: u64) -> Result<(), LogFault> {
+    fn read_header(&mut self, reader: &mut LineReader, start: u64) -> Result<(), LogFault> {
         let path = reader.path().to_owned();
-        match reader.next_line()? {
-            Found::Line(line) => {
-                self.check_header(line, start).map_err(|reason| self.damage(path.clone(), 0, reason))?;
-            }
-            Found::End | Found::Unsound => return Ok(()),
+        if let Found::Line(line) = reader.next_line()? {
+            self.check_header(line, start).map_err(|reason| self.damage(path.clone(), 0, reason))?;
+            self.last = Some(LastSegment { start, path, bytes: reader.offset(), last_write: 0 });
         }
-        let mut last = LastSegment { start, path, bytes: reader.offset(), last_write: 0 };
-        loop {
+        Ok(())
+    }
+
+    /// Reads sound lines until there are none.
+    fn read_lines(&mut self, reader: &mut LineReader, start: u64) -> Result<(), LogFault> {
+        let path = reader.path().to_owned();
+        while reader.offset() > 0 {
             let offset = reader.offset();
             let Found::Line(line) = reader.next_line()? else { break };
             let batch_before = self.last_batch;
             let checked =
                 self.check_append(line, Hint { position: self.head.position + 1, segment: start, offset });
-            checked.map_err(|reason| self.damage(last.path.clone(), offset, reason))?;
-            if self.last_batch != batch_before && self.last_batch != Some(start) {
-                last.last_write = offset;
+            checked.map_err(|reason| self.damage(path.clone(), offset, reason))?;
+            if let Some(last) = &mut self.last {
+                // The first write of a segment has begun with the header.
+                if self.last_batch != batch_before && self.last_batch != Some(start) {
+                    last.last_write = offset;
+                }
+                last.bytes = reader.offset();
             }
-            last.bytes = reader.offset();
         }
-        self.last = Some(last);
         Ok(())
     }
 
@@ -144,20 +155,22 @@ impl Survey {
         Ok(())
     }
 
-    /// Judges what stands where no sound line stands any more.
-    fn check_end(&mut self, reader: &mut LineReader, is_last: bool) -> Result<(), LogFault> {
+    /// Judges what stands where no sound line was found. Returns whether the segment ends there; if not, its writer has
+    /// come further in the meantime.
+    fn check_end(&mut self, reader: &mut LineReader, is_last: bool) -> Result<bool, LogFault> {
         let offset = reader.offset();
         let bytes = reader.remaining()?;
         if bytes == 0 && offset > 0 {
-            return Ok(());
+            return Ok(true);
         }
         let tail = reader.rest(MAX_WRITE_BYTES as u64 + 1)?;
         let writes = Writes { last_batch: self.last_batch, next_position: self.head.position + 1 };
         let reason = match judge(&tail, offset, writes) {
             Verdict::Torn if is_last => {
                 self.torn = Some(Torn { path: reader.path().to_owned(), offset, bytes });
-                return Ok(());
+                return Ok(true);
             }
+            Verdict::Finished => return Ok(false),
             Verdict::Torn => DamageReason::CutShort,
             Verdict::Damaged(reason) => reason,
         };

@@ -40,6 +40,8 @@ pub(super) enum Verdict {
     Torn,
     /// Not what was written.
     Damaged(DamageReason),
+    /// A sound line: the write has been finished since somebody looked.
+    Finished,
 }
 
 /// Which writes an unsound end may belong to: the one that the line before it belongs to, or the one that would begin
@@ -56,8 +58,11 @@ impl Writes {
     }
 }
 
-/// Judges `tail`, all that stands from `offset` on in the last segment and does not begin with a sound line.
+/// Judges `tail`, all that stands from `offset` on in the last segment, where no sound line was found.
 pub(super) fn judge(tail: &[u8], offset: u64, writes: Writes) -> Verdict {
+    if announced_bytes(tail).and_then(|bytes| tail.get(..bytes)).is_some_and(is_sound) {
+        return Verdict::Finished;
+    }
     let line_break = tail.iter().position(|&byte| byte == b'\n');
     let text = &tail[..line_break.map_or(tail.len(), |at| at + 1)];
     let reason = flaw(text, line_break.is_some());

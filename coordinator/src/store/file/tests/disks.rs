@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::super::disk::{Disk, OpenFile, RealDisk};
-use super::Random;
+use super::{Random, put};
 
 /// A disk whose syncs do nothing, which is all that a test needs that does not cut the machine's power: a real sync
 /// takes a hundred times as long as the rest of the test.
@@ -114,15 +115,16 @@ impl Disk for FaultyDisk {
 }
 
 /// A disk whose power fails: it remembers what has been synced, and [`lose_power`](Self::lose_power) lets the rest
-/// survive in part. After the operation with the number `at` nothing works any more.
+/// survive in part. After so many operations nothing works any more. As with a real kernel, a sync that fails forgets
+/// what was to be written: a later one does not write it, while it can still be read.
 #[derive(Clone, Debug)]
 pub(super) struct PowerDisk {
-    pub(super) at: usize,
     state: Arc<Mutex<Power>>,
 }
 
 #[derive(Debug, Default)]
 struct Power {
+    /// How many operations are left.
     operations: usize,
     files: BTreeMap<PathBuf, Durable>,
 }
@@ -131,6 +133,8 @@ struct Power {
 #[derive(Debug, Default)]
 struct Durable {
     content: Vec<u8>,
+    /// What was written since.
+    dirty: Vec<Range<usize>>,
     /// Whether the directory has been synced since the file was made.
     named: bool,
     /// Whether it has been removed, and the directory not synced since.
@@ -138,24 +142,42 @@ struct Durable {
 }
 
 impl PowerDisk {
-    /// A disk on which all that is in `events` is durable.
-    pub(super) fn new(at: usize, events: &Path) -> Self {
-        let mut power = Power::default();
+    /// A disk on which all that is in `events` is durable, and that works for so many operations.
+    pub(super) fn new(operations: usize, events: &Path) -> Self {
+        let mut power = Power { operations, files: BTreeMap::new() };
         for entry in std::fs::read_dir(events).into_iter().flatten() {
             let path = entry.unwrap().path();
             let content = std::fs::read(&path).unwrap();
-            power.files.insert(path, Durable { content, named: true, removed: false });
+            power.files.insert(path, Durable { content, named: true, ..Durable::default() });
         }
-        Self { at, state: Arc::new(Mutex::new(power)) }
+        Self { state: Arc::new(Mutex::new(power)) }
+    }
+
+    /// The disk works again, for so many operations. No power was lost.
+    pub(super) fn works_for(&self, operations: usize) {
+        self.state.lock().unwrap().operations = operations;
     }
 
     fn run<T>(&mut self, operation: impl FnOnce(&mut Power) -> io::Result<T>) -> io::Result<T> {
         let mut power = self.state.lock().unwrap();
-        power.operations += 1;
-        if power.operations > self.at {
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        match power.operations.checked_sub(1) {
+            Some(left) => {
+                power.operations = left;
+                operation(&mut power)
+            }
+            None => Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())),
         }
-        operation(&mut power)
+    }
+
+    /// Leaves on the disk what was synced, and nothing else.
+    pub(super) fn lose_all_that_is_not_synced(&self) {
+        for (path, durable) in &self.state.lock().unwrap().files {
+            if durable.named || durable.removed {
+                put(path, &durable.content);
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
     }
 
     /// Leaves on the disk what a loss of power may leave: of what was not synced each sector is there or is not, a
@@ -164,13 +186,13 @@ impl PowerDisk {
         for (path, durable) in &self.state.lock().unwrap().files {
             if durable.removed {
                 if random.below(2) == 0 {
-                    std::fs::write(path, &durable.content).unwrap();
+                    put(path, &durable.content);
                 }
             } else if !durable.named && random.below(2) == 0 {
                 std::fs::remove_file(path).unwrap();
             } else {
                 let current = std::fs::read(path).unwrap();
-                std::fs::write(path, survivor(&durable.content, &current, random)).unwrap();
+                put(path, &survivor(&durable.content, &current, random));
             }
         }
     }
@@ -207,15 +229,28 @@ impl Disk for PowerDisk {
     }
 
     fn write_all(&mut self, file: &mut OpenFile, bytes: &[u8]) -> io::Result<()> {
-        self.run(|_| file.file.write_all(bytes))
+        self.run(|power| {
+            let from = usize::try_from(file.file.stream_position()?).unwrap();
+            file.file.write_all(bytes)?;
+            power.files.entry(file.path.clone()).or_default().dirty.push(from..from + bytes.len());
+            Ok(())
+        })
     }
 
     fn sync_data(&mut self, file: &mut OpenFile) -> io::Result<()> {
-        self.run(|power| {
-            file.file.flush()?;
-            power.files.entry(file.path.clone()).or_default().content = std::fs::read(&file.path)?;
+        let path = file.path.clone();
+        let synced = self.run(|power| {
+            let durable = power.files.entry(path).or_default();
+            let current = std::fs::read(&file.path)?;
+            durable.content.resize(current.len(), 0);
+            for range in &durable.dirty {
+                let range = range.start.min(current.len())..range.end.min(current.len());
+                durable.content[range.clone()].copy_from_slice(&current[range]);
+            }
             Ok(())
-        })
+        });
+        self.state.lock().unwrap().files.entry(file.path.clone()).or_default().dirty.clear();
+        synced
     }
 
     fn sync_dir(&mut self, path: &Path) -> io::Result<()> {

@@ -158,3 +158,32 @@ fn power_may_be_lost_at_any_moment() {
         assert_kept(state.path(), &all, all.len(), &format!("seed {seed}"));
     }
 }
+
+#[test]
+fn what_a_failed_sync_has_left_is_made_sure_of_before_anything_is_built_on_it() {
+    for operations in 0..60 {
+        let what = format!("failure after {operations} operations");
+        let state = tempfile::tempdir().unwrap();
+        let events = events_path(state.path());
+        std::fs::create_dir(&events).unwrap();
+        let all = appends(1, 24);
+        let disk = PowerDisk::new(operations, &events);
+        let acknowledged = match open_on(disk.clone(), state.path(), SEGMENT_BYTES) {
+            Ok(store) => submit_all(&store, &all[..20]),
+            Err(_) => 0,
+        };
+        // The process starts again, the machine does not: what was not written is still read.
+        disk.works_for(usize::MAX);
+        let kept = match open_on(disk.clone(), state.path(), SEGMENT_BYTES) {
+            Ok(store) => {
+                let kept = assert_kept(state.path(), &all, acknowledged, &what);
+                assert_eq!(submit_all(&store, &all[kept..kept + 3]), 3, "{what}");
+                kept + 3
+            }
+            Err(error) => panic!("{what}: {error}"),
+        };
+        disk.lose_all_that_is_not_synced();
+        assert_eq!(assert_kept(state.path(), &all, kept, &what), kept);
+        drop(open(state.path(), SEGMENT_BYTES).unwrap_or_else(|error| panic!("{what}: {error}")));
+    }
+}

@@ -10,6 +10,7 @@ mod readers;
 mod snapshots;
 mod tails;
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -126,13 +127,21 @@ impl Log {
 
     /// Puts `bytes` into the current segment's file.
     fn save(&self, bytes: &[u8]) {
-        std::fs::write(self.path(), bytes).unwrap();
+        put(&self.path(), bytes);
     }
 
     /// Where the line begins that the byte at `offset` is in, and the position there.
     fn line_of(&self, offset: usize) -> (usize, u64) {
         *self.lines.iter().rev().find(|(start, _)| *start <= offset).unwrap()
     }
+}
+
+/// Makes `bytes` the content of a file. Unlike `std::fs::write` it does not empty the file first, upon which some
+/// file systems wait for the disk.
+fn put(path: &Path, bytes: &[u8]) {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
 }
 
 /// A generator for tests: xorshift64*, from a seed that is shown when a test fails.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::super::error::{Notice, SnapshotFlaw};
 use super::super::super::snapshot::{LoadedSnapshot, Snapshot};
 use super::super::snapshots::{load, save};
-use super::STORE_ID;
+use super::{STORE_ID, put};
 
 const HEAD: u64 = 1_000;
 
@@ -69,7 +69,7 @@ fn no_changed_bit_is_loaded() {
         file.write_all_at(&[*byte], offset as u64).unwrap();
     }
     for length in 0..content.len() {
-        std::fs::write(&newest, &content[..length]).unwrap();
+        put(&newest, &content[..length]);
         let loaded = load_at_head(dir.path(), "s");
         assert_eq!(loaded.snapshot, Some(snapshot("s", 1)), "cut at {length}");
         assert_eq!(flaws(&loaded), [SnapshotFlaw::Damaged]);

@@ -7,7 +7,7 @@ use super::super::super::error::{Damage, DamageReason, LogFault, Notice};
 use super::super::super::event_store::EventStore;
 use super::super::segment::segment_path;
 use super::super::survey::{Survey, survey};
-use super::{Log, Random, event, open, read_all};
+use super::{Log, Random, event, open, put, read_all};
 
 /// A log of about 16 KiB: lines of many sizes, in writes of one and of several appends.
 fn sample() -> Log {
@@ -247,13 +247,13 @@ fn an_end_cut_short_before_another_segment_is_refused() {
     log.begin_segment();
     log.write(&[100]);
     for length in start + 1..whole.len() {
-        std::fs::write(&path, &whole[..length]).unwrap();
+        put(&path, &whole[..length]);
         let damage = survey_of(&log).unwrap_err();
         assert_eq!((damage.file, damage.offset, damage.position), (path.clone(), start as u64, position));
         assert_eq!(damage.reason, DamageReason::CutShort);
     }
     // Cut between two lines there is nothing wrong with this file, but the next does not follow.
-    std::fs::write(&path, &whole[..start]).unwrap();
+    put(&path, &whole[..start]);
     let damage = survey_of(&log).unwrap_err();
     assert_eq!(damage.reason, DamageReason::Missing);
     assert_eq!((damage.file, damage.position), (segment_path(&log.events(), position), position));
@@ -308,6 +308,20 @@ fn lines_that_are_sound_but_do_not_follow_are_refused() {
         let reason = survey_of(&log).unwrap_err().reason;
         assert!(matches!(reason, DamageReason::Sequence | DamageReason::Form), "{order:?}: {reason}");
     }
+}
+
+#[test]
+fn a_body_that_was_changed_together_with_its_checksum_is_refused() {
+    let log = small_sample();
+    let (start, position) = log.lines[2];
+    let end = log.lines[3].0;
+    let mut bytes = log.bytes.clone();
+    let at = start + bytes[start..end].windows(4).position(|text| text == b"fill").unwrap();
+    bytes[at] = b'F';
+    let crc = format!("{:08x}", crc32fast::hash(&bytes[start + 16..end]));
+    bytes[start + 8..start + 16].copy_from_slice(crc.as_bytes());
+    log.save(&bytes);
+    assert_eq!(assert_damaged(&log, start, position, "forged"), DamageReason::Sequence);
 }
 
 #[test]

@@ -1,0 +1,223 @@
+//! What the commands that only look need of a state directory. Takes no lock, changes nothing.
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use cairn_coordinator::codec::Decoder;
+use cairn_coordinator::runtime::{
+    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run,
+};
+use cairn_coordinator::store::file::{LogReader, lock_path};
+use cairn_coordinator::store::lock::last_holder;
+use cairn_coordinator::store::{Cursor, Holder, ReadError};
+use cairn_engine::{RunStatus, State, apply};
+use cairn_model::{Event, FailureKind, MilestoneIndex, Plan, RunSubmitted, TaskIndex, Timestamp};
+use cairn_shared::clock::Clock;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The least likeness (Jaro-Winkler) at which a word is taken for a misspelt name.
+const LIKENESS: f64 = 0.7;
+
+/// The log of the state directory; `None` if there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub fn try_open(context: &Context) -> Result<Option<LogReader>, Failure> {
+    match LogReader::open(&context.state) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(ReadError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::because(Exit::OutOfReach, &error)),
+    }
+}
+
+/// The log of the state directory.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn open(context: &Context) -> Result<LogReader, Failure> {
+    try_open(context)?.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("there are no runs in {}", context.state.display()))
+            .help("`cairn run PLAN` starts one; `--state DIR` looks elsewhere")
+    })
+}
+
+/// The run of that name (`apollo.3`, or `apollo` for its newest); without a name the newest run, if all runs are of
+/// one project.
+///
+/// # Errors
+/// There is no such run, or the log cannot be read.
+pub fn find(reader: &LogReader, name: Option<&str>) -> Result<RunSummary, Failure> {
+    let Some(name) = name else { return find_only(reader) };
+    match find_run(reader, name) {
+        Ok(run) => Ok(run),
+        Err(LoadError::NoSuchRun { .. }) => Err(no_such_run(reader, name)?),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+fn find_only(reader: &LogReader) -> Result<RunSummary, Failure> {
+    let mut runs = list_runs(reader).map_err(|error| unreadable(&error))?;
+    let projects: BTreeSet<_> = runs.iter().map(|run| run.run.project().to_owned()).collect();
+    if projects.len() > 1 {
+        let names: Vec<_> = projects.into_iter().collect();
+        return Err(Failure::new(Exit::Usage, "there are runs of several projects: say which one")
+            .help(format!("the projects are {}", names.join(", "))));
+    }
+    runs.sort_by_key(|run| run.run.number());
+    runs.pop().ok_or_else(|| {
+        Failure::new(Exit::NotFound, "there are no runs yet").help("`cairn run PLAN` starts one")
+    })
+}
+
+fn no_such_run(reader: &LogReader, name: &str) -> Result<Failure, Failure> {
+    let runs = list_runs(reader).map_err(|error| unreadable(&error))?;
+    let names: BTreeSet<_> = runs.iter().flat_map(|run| [run.run.to_string(), run.run.project().to_owned()]).collect();
+    let failure = Failure::new(Exit::NotFound, format!("there is no run {}", name.escape_debug()));
+    Ok(match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => failure.help(format!("did you mean `{near}`? `cairn list` shows all")),
+        None => failure.help("`cairn list` shows all"),
+    })
+}
+
+/// The candidate that `word` was probably meant to be.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let rated = candidates.map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    let best = rated.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 >= LIKENESS).then_some(best.1)
+}
+
+/// Folds a run.
+///
+/// # Errors
+/// Log or plan cannot be read.
+pub fn load(context: &Context, reader: &LogReader, run: &RunSummary) -> Result<LoadedRun, Failure> {
+    load_run(&context.state, reader, run, None).map_err(|error| unreadable(&error))
+}
+
+/// What a log that cannot be read means for a command.
+pub fn unreadable(error: &dyn std::error::Error) -> Failure {
+    Failure::because(Exit::OutOfReach, error)
+}
+
+/// The process that writes to the state directory now, as far as can be seen from here.
+pub fn writer(context: &Context) -> Option<Holder> {
+    last_holder(&lock_path(&context.state)).filter(Holder::is_running)
+}
+
+/// The command that continues an unfinished run.
+pub fn resume_command(context: &Context, submitted: &RunSubmitted) -> String {
+    let mut command = format!("cairn run {}", plan_path(submitted).display());
+    if context.state != Path::new(".milestones") {
+        command.push_str(&format!(" --state {}", context.state.display()));
+    }
+    for (name, value) in &submitted.parameters {
+        command.push_str(&format!(" --param {name}={value}"));
+    }
+    command.push_str(" --resume");
+    command
+}
+
+/// Where the plan was read from, as seen from here.
+pub fn plan_path(submitted: &RunSubmitted) -> PathBuf {
+    let Some(name) = Path::new(&submitted.plan_name).file_name() else { return "-".into() };
+    let path = Path::new(&submitted.plan_directory).join(name);
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or(path)
+}
+
+/// The time: not before the run's last event.
+pub fn now(state: &State) -> Timestamp {
+    Clock::start(state.last_event_at()).now()
+}
+
+/// How a command ends that is to end like the run; a run that has not ended is not waited for.
+pub fn exit_of(state: &State) -> Exit {
+    match state.run().status {
+        RunStatus::Completed => Exit::Done,
+        RunStatus::Cancelled => Exit::Cancelled,
+        RunStatus::Failed => {
+            let mut failures = state.plan().tasks().filter_map(|task| state.failure(task));
+            match failures.any(|failure| failure.kind == FailureKind::Unplaceable) {
+                true => Exit::Unplaceable,
+                false => Exit::Failed,
+            }
+        }
+        RunStatus::Absent | RunStatus::Active | RunStatus::Paused => Exit::TimedOut,
+    }
+}
+
+/// What a user names in a plan: a task by `milestone/task`, or by its id where that is enough; or a milestone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A task.
+    Task(TaskIndex),
+    /// A milestone.
+    Milestone(MilestoneIndex),
+}
+
+/// Finds what a user names.
+///
+/// # Errors
+/// There is no such thing in the plan, or several tasks have that id.
+pub fn find_named(plan: &Plan, name: &str) -> Result<Named, Failure> {
+    if let Some(task) = plan.find_task_name(name) {
+        return Ok(Named::Task(task));
+    }
+    if let Some(milestone) = plan.find_milestone(name) {
+        return Ok(Named::Milestone(milestone));
+    }
+    let milestones = (0..plan.milestones().len()).map(MilestoneIndex::new);
+    let found: Vec<_> = milestones.filter_map(|milestone| plan.find_task(milestone, name)).take(2).collect();
+    match found[..] {
+        [task] => Ok(Named::Task(task)),
+        [] => {
+            let names: Vec<_> = plan.tasks().map(|task| plan.task_name(task)).collect();
+            let failure =
+                Failure::new(Exit::NotFound, format!("{} has no task {}", plan.project, name.escape_debug()));
+            Err(match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => failure.help(format!("did you mean `{near}`?")),
+                None => failure.help("a task is named `milestone/task`"),
+            })
+        }
+        [first, second, ..] => Err(Failure::new(Exit::Usage, format!("several tasks are called {name}"))
+            .help(format!("say which: {} or {}", plan.task_name(first), plan.task_name(second)))),
+    }
+}
+
+/// A run that is read while it goes on.
+pub struct Follower {
+    reader: LogReader,
+    cursor: Cursor,
+    /// The run as far as it was read.
+    pub state: State,
+}
+
+impl Follower {
+    /// Begins where the run was loaded to.
+    pub fn new(reader: LogReader, run: LoadedRun) -> Self {
+        Self { reader, cursor: Cursor::all(run.position + 1), state: run.state }
+    }
+
+    /// Reads what was written since, and hands each event to `take` after it was applied.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn poll(&mut self, mut take: impl FnMut(&State, &Event)) -> Result<(), Failure> {
+        let Self { reader, cursor, state } = self;
+        let (plan, graph) = (state.plan().clone(), state.graph().clone());
+        let agents = state.agents().iter().map(|agent| agent.spec.id.clone()).collect();
+        let mut decoder = Decoder::new(&plan, &graph, agents);
+        let run = state.run().id.clone();
+        each_record(reader, cursor, |record| {
+            if belongs(record.stream.as_str(), &run) {
+                decoder.decode(record, |event, at| {
+                    apply(state, &event, at);
+                    take(state, &event);
+                })?;
+            }
+            Ok::<(), LoadError>(())
+        })
+        .map_err(|error| unreadable(&error))
+    }
+}

@@ -1,0 +1,473 @@
+//! Why a task is, or is not, running.
+
+use super::path::Timing;
+use cairn_engine::{AgentState, Class, MilestoneStatus, State, TaskStatus, could_ever_run};
+use cairn_model::{AgentIndex, Failure, MilestoneIndex, NodeIndex, NodeKind, TaskIndex};
+use serde::Serialize;
+
+/// Needs, and agents, of a reason that are listed; the others are counted.
+pub const MAX_LISTED: usize = 20;
+
+/// Where a task stands, why, and how much depends on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The run; none, if a plan alone is explained.
+    pub run: Option<String>,
+    /// The task, `milestone/task`.
+    pub task: String,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// The number of its newest attempt; 0 if there was none.
+    pub attempt: u32,
+    /// Failed attempts that count against `max_attempts`.
+    pub failures: u32,
+    /// How often it is tried.
+    pub max_attempts: u32,
+    /// Why it stands there, the most immediate first.
+    pub reasons: Vec<Reason>,
+    /// Its place among the tasks of the run, from 1: those with a lower one go first where both could run.
+    pub rank: u32,
+    /// Tasks of the run.
+    pub tasks: usize,
+    /// Whether a delay of it delays the end of the run.
+    pub is_critical: bool,
+    /// How much later than at the earliest it may run without delaying the end of the run.
+    pub slack_seconds: f64,
+}
+
+/// Why a task stands where it does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// It waits for what it needs.
+    Needs(Waiting),
+    /// Its milestone waits for what it needs.
+    MilestoneNeeds {
+        /// The milestone.
+        milestone: String,
+        /// What that waits for.
+        #[serde(flatten)]
+        waiting: Waiting,
+    },
+    /// An attempt failed, and the next one is not due yet.
+    Retry {
+        /// When it is, RFC 3339.
+        at: String,
+        /// Why the last one failed.
+        error: Option<FailureView>,
+    },
+    /// The run is paused.
+    RunPaused,
+    /// The run was asked to stop where it stands.
+    RunInterrupted,
+    /// The milestone is paused.
+    MilestonePaused {
+        /// Which one.
+        milestone: String,
+    },
+    /// The task is paused.
+    TaskPaused,
+    /// No agent is there.
+    NoAgents,
+    /// No agent could ever run it.
+    NeverFits {
+        /// What it asks for.
+        asks: String,
+        /// What each agent has.
+        agents: Vec<AgentRoom>,
+    },
+    /// No agent has room for it now.
+    NoRoom {
+        /// What it asks for.
+        asks: String,
+        /// Ready tasks that go first.
+        ahead: usize,
+        /// What is free on each agent.
+        agents: Vec<AgentRoom>,
+    },
+    /// Nothing holds it back: the next decision dispatches it.
+    NextDecision,
+    /// It was offered to an agent, and its start is not reported yet.
+    Offered {
+        /// To whom.
+        agent: Option<String>,
+    },
+    /// It runs.
+    Runs {
+        /// Where.
+        agent: Option<String>,
+        /// Since when, RFC 3339.
+        since: String,
+        /// How far it says it is (0 to 1).
+        progress: f64,
+        /// What it says.
+        message: Option<String>,
+    },
+    /// It is done.
+    Completed {
+        /// How long it took.
+        duration_seconds: f64,
+    },
+    /// Its attempts are used up.
+    Failed {
+        /// Why the last one failed.
+        error: Option<FailureView>,
+    },
+    /// It will not run because of another one.
+    Skipped {
+        /// Which one, and how that ended.
+        cause: Option<Need>,
+    },
+    /// Somebody cancelled it, or the run with it.
+    Cancelled,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Waiting {
+    /// What is not completed yet, at most [`MAX_LISTED`].
+    pub needs: Vec<Need>,
+    /// How many more.
+    pub omitted: usize,
+}
+
+/// A task or milestone that another task waits for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Need {
+    /// `milestone/task`, or a milestone.
+    pub id: String,
+    /// Where it stands.
+    pub status: &'static str,
+    /// Why it failed.
+    pub error: Option<FailureView>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailureView {
+    /// The stable name of the cause.
+    pub kind: &'static str,
+    /// What a person reads.
+    pub message: String,
+}
+
+impl From<&Failure> for FailureView {
+    fn from(failure: &Failure) -> Self {
+        Self { kind: failure.kind.name(), message: failure.message.clone() }
+    }
+}
+
+/// What an agent has of what a task asks for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentRoom {
+    /// Its name.
+    pub agent: String,
+    /// Slots, or timers of a task that is one.
+    pub slots: ResourceRoom,
+    /// The resources that the task asks for.
+    pub resources: Vec<ResourceRoom>,
+    /// Labels that the agent lacks, `name=value`.
+    pub missing_labels: Vec<String>,
+}
+
+/// How much of a resource is wanted, there, and free.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ResourceRoom {
+    /// Its name.
+    pub name: String,
+    /// How much the task takes.
+    pub wanted: f64,
+    /// How much is not taken.
+    pub free: f64,
+    /// How much the agent has in all.
+    pub total: f64,
+}
+
+/// Explains where a task of a run stands.
+#[must_use]
+pub fn explain_task(state: &State, task: TaskIndex) -> Explanation {
+    let row = state.task(task);
+    let slack = Timing::of_run(state).slack(state.graph().task(task));
+    Explanation {
+        run: Some(state.run().id.clone()).filter(|run| !run.is_empty()),
+        task: state.plan().task_name(task),
+        status: row.status,
+        attempt: row.attempt,
+        failures: row.failures,
+        max_attempts: state.plan().settings(task).retry.max_attempts,
+        reasons: reasons(state, task),
+        rank: state.order().rank(task) + 1,
+        tasks: state.plan().task_count(),
+        is_critical: slack.is_zero(),
+        slack_seconds: slack.as_secs_f64(),
+    }
+}
+
+fn reasons(state: &State, task: TaskIndex) -> Vec<Reason> {
+    let row = state.task(task);
+    let failure = || state.failure(task).map(FailureView::from);
+    match row.status {
+        TaskStatus::Pending => pending(state, task),
+        TaskStatus::Ready => ready(state, task),
+        TaskStatus::Dispatched => vec![Reason::Offered { agent: agent_name(state, row.agent()) }],
+        TaskStatus::InProgress => vec![Reason::Runs {
+            agent: agent_name(state, row.agent()),
+            since: row.since.to_string(),
+            progress: f64::from(row.permille) / 1000.0,
+            message: state.message(task).map(str::to_owned),
+        }],
+        TaskStatus::Completed => vec![Reason::Completed { duration_seconds: row.duration.as_secs_f64() }],
+        TaskStatus::Failed => vec![Reason::Failed { error: failure() }],
+        TaskStatus::Skipped => {
+            let cause = row.skipped_because_of();
+            vec![Reason::Skipped { cause: cause.map(|cause| task_need(state, cause)) }]
+        }
+        TaskStatus::Cancelled => vec![Reason::Cancelled],
+    }
+}
+
+fn agent_name(state: &State, agent: Option<AgentIndex>) -> Option<String> {
+    Some(state.agents().get(agent?.get())?.spec.id.clone())
+}
+
+fn pending(state: &State, task: TaskIndex) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some(at) = state.retry_at(task) {
+        reasons.push(Reason::Retry { at: at.to_string(), error: state.failure(task).map(FailureView::from) });
+    }
+    let node = state.graph().task(task);
+    let waiting = waiting_for(state, node);
+    if !waiting.needs.is_empty() {
+        reasons.push(Reason::Needs(waiting));
+    }
+    let milestone = state.plan().milestone_of(task);
+    let waiting = waiting_for(state, state.graph().start(milestone));
+    if !waiting.needs.is_empty() && state.milestone(milestone).status == MilestoneStatus::Planned {
+        let milestone = state.plan().milestone(milestone).id.clone();
+        reasons.push(Reason::MilestoneNeeds { milestone, waiting });
+    }
+    reasons.extend(held(state, task));
+    reasons
+}
+
+/// What of a node's own needs is not completed; the start of a milestone is no need.
+fn waiting_for(state: &State, node: NodeIndex) -> Waiting {
+    let mut waiting = Waiting::default();
+    for &before in state.graph().predecessors(node) {
+        let need = match state.graph().kind(before) {
+            NodeKind::Task(task) if !lets_go_on(state, task) => task_need(state, task),
+            NodeKind::End(milestone) if state.milestone(milestone).status != MilestoneStatus::Completed => {
+                milestone_need(state, milestone)
+            }
+            NodeKind::Task(_) | NodeKind::Start(_) | NodeKind::End(_) => continue,
+        };
+        if waiting.needs.len() < MAX_LISTED {
+            waiting.needs.push(need);
+        } else {
+            waiting.omitted += 1;
+        }
+    }
+    waiting
+}
+
+/// Whether what needs the task may run, as far as this task is concerned.
+fn lets_go_on(state: &State, task: TaskIndex) -> bool {
+    match state.task(task).status {
+        TaskStatus::Completed => true,
+        TaskStatus::Failed => state.plan().settings(task).continue_on_error,
+        _ => false,
+    }
+}
+
+fn task_need(state: &State, task: TaskIndex) -> Need {
+    let status = state.task(task).status.name();
+    Need { id: state.plan().task_name(task), status, error: state.failure(task).map(FailureView::from) }
+}
+
+fn milestone_need(state: &State, milestone: MilestoneIndex) -> Need {
+    let status = state.milestone(milestone).status.name();
+    Need { id: state.plan().milestone(milestone).id.clone(), status, error: None }
+}
+
+/// Who holds the task back although it might run.
+fn held(state: &State, task: TaskIndex) -> Vec<Reason> {
+    let milestone = state.plan().milestone_of(task);
+    let run = state.run();
+    let mut reasons = Vec::new();
+    if run.status == cairn_engine::RunStatus::Paused {
+        reasons.push(Reason::RunPaused);
+    }
+    if run.interrupted {
+        reasons.push(Reason::RunInterrupted);
+    }
+    if state.milestone(milestone).status == MilestoneStatus::Paused {
+        reasons.push(Reason::MilestonePaused { milestone: state.plan().milestone(milestone).id.clone() });
+    }
+    if state.task(task).is_paused() {
+        reasons.push(Reason::TaskPaused);
+    }
+    reasons
+}
+
+fn ready(state: &State, task: TaskIndex) -> Vec<Reason> {
+    let mut reasons = held(state, task);
+    let class = &state.order().classes()[state.order().class_of(task)];
+    let live = || state.agents().iter().filter(|agent| !agent.lost);
+    let rooms = || live().take(MAX_LISTED).map(|agent| room(agent, class)).collect();
+    if live().next().is_none() {
+        reasons.push(Reason::NoAgents);
+    } else if !could_ever_run(state, task) {
+        reasons.push(Reason::NeverFits { asks: class.describe(), agents: rooms() });
+    } else if !live().any(|agent| has_room(&room(agent, class))) {
+        let goes_first = |&other: &TaskIndex| {
+            state.task(other).status == TaskStatus::Ready && state.order().rank(other) < state.order().rank(task)
+        };
+        let ahead = state.plan().tasks().filter(goes_first).count();
+        reasons.push(Reason::NoRoom { asks: class.describe(), ahead, agents: rooms() });
+    } else if reasons.is_empty() {
+        reasons.push(Reason::NextDecision);
+    }
+    reasons
+}
+
+fn has_room(room: &AgentRoom) -> bool {
+    let enough = |room: &ResourceRoom| room.free >= room.wanted;
+    room.missing_labels.is_empty() && enough(&room.slots) && room.resources.iter().all(enough)
+}
+
+fn room(agent: &AgentState, class: &Class) -> AgentRoom {
+    let spec = &agent.spec;
+    let (name, total, used) = if class.takes_slot {
+        ("slots", spec.slots, agent.slots_used)
+    } else {
+        ("timers", spec.timers, agent.timers_used)
+    };
+    let slots = ResourceRoom {
+        name: name.to_owned(),
+        wanted: 1.0,
+        free: f64::from(total.saturating_sub(used)),
+        total: f64::from(total),
+    };
+    let resource = |(name, wanted): &(String, u64)| {
+        let at = spec.resources.iter().position(|(has, _)| has == name);
+        let total = at.map_or(0, |at| spec.resources[at].1);
+        let free = at.and_then(|at| agent.free.get(at).copied()).unwrap_or(0);
+        ResourceRoom { name: name.clone(), wanted: amount(*wanted), free: amount(free), total: amount(total) }
+    };
+    let lacks = class.requires.iter().filter(|label| !spec.labels.contains(label));
+    AgentRoom {
+        agent: spec.id.clone(),
+        slots,
+        resources: class.resources.iter().map(resource).collect(),
+        missing_labels: lacks.map(|(name, value)| format!("{name}={value}")).collect(),
+    }
+}
+
+/// Amounts are kept in thousandths.
+#[expect(clippy::cast_precision_loss, reason = "what is shown has three decimals")]
+fn amount(thousandths: u64) -> f64 {
+    thousandths as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::insight::tests::{agent, command, submitted_state};
+    use cairn_model::{Command, Outcome, Report, ReportKind, Scope, Timestamp};
+
+    const PLAN: &str = "
+version: 1
+project: apollo
+milestones:
+  - id: build
+    tasks:
+      - {id: compile, run: x, resources: {cpus: 2}, estimate: 60s, retry: {max_attempts: 2, initial: 9s, jitter: 0}}
+      - {id: lint, run: x, resources: {cpus: 2}, estimate: 10s}
+      - {id: unit, run: x, needs: [compile, lint]}
+      - {id: gpu, run: x, resources: {gpu: 1}, requires: {os: plan9}}
+  - {id: ship, needs: [build], tasks: [{id: publish, run: x, needs: [build/unit]}]}
+";
+
+    fn task(state: &State, name: &str) -> TaskIndex {
+        state.plan().find_task_name(name).expect("in the plan")
+    }
+
+    fn why(state: &State, name: &str) -> Vec<Reason> {
+        explain_task(state, task(state, name)).reasons
+    }
+
+    fn finish(state: &mut State, name: &str, second: i64, outcome: Outcome) {
+        let row = *state.task(task(state, name));
+        let (started_at, finished_at) = (Timestamp(0), Timestamp(second * 1_000_000));
+        let kind = ReportKind::Finished { outcome, started_at, finished_at };
+        let agent = row.agent().expect("out");
+        let report = Report { task: task(state, name), attempt: row.attempt, agent, kind };
+        command(state, second, Command::Reports(vec![report]));
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed { kind: cairn_model::FailureKind::ExitCode, message: "exit code 1".into(), exit_code: Some(1) }
+    }
+
+    #[test]
+    fn before_an_agent_joins_nothing_can_run() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 0, Command::Tick);
+        assert_eq!(why(&state, "build/compile"), [Reason::NoAgents]);
+        let [Reason::Needs(waiting)] = &why(&state, "build/unit")[..] else { panic!("needs") };
+        let ids: Vec<_> = waiting.needs.iter().map(|need| (need.id.as_str(), need.status)).collect();
+        assert_eq!(ids, [("build/compile", "ready"), ("build/lint", "ready")]);
+    }
+
+    #[test]
+    fn a_milestone_that_waits_holds_back_its_tasks() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 0, Command::Tick);
+        let [Reason::Needs(needs), Reason::MilestoneNeeds { milestone, waiting }] = &why(&state, "ship/publish")[..]
+        else {
+            panic!("both")
+        };
+        assert_eq!((needs.needs[0].id.as_str(), milestone.as_str()), ("build/unit", "ship"));
+        assert_eq!((waiting.needs[0].id.as_str(), waiting.needs[0].status), ("build", "active"));
+    }
+
+    #[test]
+    fn what_is_taken_and_what_never_fits_is_told_apart() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 0, agent("local-1", 4, 3_000));
+        let [Reason::Offered { agent }] = &why(&state, "build/compile")[..] else { panic!("offered") };
+        assert_eq!(agent.as_deref(), Some("local-1"));
+        let [Reason::NoRoom { asks, ahead: 0, agents }] = &why(&state, "build/lint")[..] else { panic!("no room") };
+        assert_eq!(asks, "cpus 2");
+        assert_eq!((agents[0].resources[0].free, agents[0].slots.free), (1.0, 3.0));
+        let [Reason::NeverFits { agents, .. }] = &why(&state, "build/gpu")[..] else { panic!("never") };
+        assert_eq!(agents[0].missing_labels, ["os=plan9"]);
+        assert!(agents[0].resources[0].total.abs() < f64::EPSILON);
+        let lint = explain_task(&state, task(&state, "build/lint"));
+        assert_eq!((lint.rank, lint.is_critical, lint.slack_seconds), (2, false, 50.0));
+    }
+
+    #[test]
+    fn retries_failures_and_what_they_skip_name_their_cause() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 0, agent("local-1", 4, 4_000));
+        finish(&mut state, "build/compile", 1, failed());
+        let [Reason::Retry { at, error }] = &why(&state, "build/compile")[..] else { panic!("retry") };
+        assert_eq!(at, "1970-01-01T00:00:10.000000Z");
+        assert_eq!(error.as_ref().map(|error| error.kind), Some("exit_code"));
+        command(&mut state, 10, Command::Tick);
+        finish(&mut state, "build/compile", 11, failed());
+        assert!(matches!(&why(&state, "build/compile")[..], [Reason::Failed { error: Some(_) }]));
+        let [Reason::Skipped { cause: Some(cause) }] = &why(&state, "ship/publish")[..] else { panic!("skipped") };
+        assert_eq!((cause.id.as_str(), cause.status), ("build/compile", "failed"));
+    }
+
+    #[test]
+    fn pauses_are_named_by_what_is_paused() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 0, Command::Pause { scope: Scope::Run, reason: "".into() });
+        let lint = Scope::Task(task(&state, "build/lint"));
+        command(&mut state, 0, Command::Pause { scope: lint, reason: "".into() });
+        assert_eq!(why(&state, "build/lint"), [Reason::RunPaused, Reason::TaskPaused, Reason::NoAgents]);
+    }
+}
