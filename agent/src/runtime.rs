@@ -72,7 +72,11 @@ pub struct AgentConfig {
 
 /// Runs an agent until its orders end: then all that still runs is killed at once. A coordinator that wants its
 /// tasks ended properly stops them and waits for the reports first.
-pub async fn run(config: AgentConfig, mut orders: mpsc::Receiver<Orders>, reports: mpsc::Sender<Vec<Report>>) {
+pub async fn run(
+    config: AgentConfig,
+    mut orders: mpsc::Receiver<Orders>,
+    reports: mpsc::Sender<Vec<Report>>,
+) {
     let (events_in, mut events) = mpsc::unbounded_channel();
     let mut agent = Agent::new(config, events_in);
     let mut received = Vec::new();
@@ -230,7 +234,8 @@ fn key_of(id: AttemptId) -> u64 {
 }
 
 fn id_of(key: u64) -> AttemptId {
-    let [task, attempt] = [key >> 32, key & u64::from(u32::MAX)].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
+    let [task, attempt] =
+        [key >> 32, key & u64::from(u32::MAX)].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
     AttemptId { run: 0, task: cairn_model::TaskIndex(task), attempt }
 }
 
@@ -243,13 +248,19 @@ fn input_of(finished: &Finished) -> Input {
         }
         (_, None) => Outcome::Stopped,
     };
-    let (started_at, finished_at) = (finished.started_at.unwrap_or(finished.finished_at), finished.finished_at);
+    let (started_at, finished_at) =
+        (finished.started_at.unwrap_or(finished.finished_at), finished.finished_at);
     Input::ProcessFinished { id: id_of(finished.key), outcome, started_at, finished_at }
 }
 
 /// What the agent of that many slots offers to a run.
 #[must_use]
-pub fn spec(id: &str, incarnation: u64, slots: NonZeroUsize, resources: Vec<(String, u64)>) -> cairn_model::AgentSpec {
+pub fn spec(
+    id: &str,
+    incarnation: u64,
+    slots: NonZeroUsize,
+    resources: Vec<(String, u64)>,
+) -> cairn_model::AgentSpec {
     cairn_model::AgentSpec {
         id: id.to_owned(),
         incarnation,
@@ -263,5 +274,8 @@ pub fn spec(id: &str, incarnation: u64, slots: NonZeroUsize, resources: Vec<(Str
 
 /// The labels that every agent has: what its machine is.
 fn local_labels() -> Vec<(String, String)> {
-    vec![("arch".to_owned(), std::env::consts::ARCH.to_owned()), ("os".to_owned(), std::env::consts::OS.to_owned())]
+    vec![
+        ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
+        ("os".to_owned(), std::env::consts::OS.to_owned()),
+    ]
 }

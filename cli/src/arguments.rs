@@ -19,15 +19,16 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  cairn validate plan.yaml        check a plan
-  cairn graph plan.yaml           draw it
-  cairn run plan.yaml             run it here and now
-  cairn status                    how the newest run stands
-  cairn logs apollo build/unit    what a task wrote
+  cairn validate plan.yaml             check a plan
+  cairn graph plan.yaml                draw it
+  cairn run plan.yaml                  run it here and now
+  cairn status                         how the newest run stands
+  cairn logs apollo build/unit         what a task wrote
   cairn explain apollo ship/publish    why it is not running
 
-Exit codes: 0 done, 1 tasks failed, 2 wrong usage or invalid plan, 3 not found, 4 not allowed, 5 out of reach,
-6 cancelled, 7 waited too long, 8 no agent could ever run it, 70 a bug, 130 interrupted.";
+Exit codes: 0 done, 1 tasks failed, 2 wrong usage or invalid plan, 3 not found, 4 not allowed,
+5 out of reach, 6 cancelled, 7 waited too long, 8 no agent could ever run it, 70 a bug,
+130 interrupted.";
 
 /// Runs milestone plans: tasks in the order of what they need, on one machine or a fleet
 #[derive(Debug, Parser)]

@@ -62,7 +62,8 @@ fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
 /// A panic anywhere is our bug. The process ends at once: nothing that it would still do can be trusted, and all
 /// that it has promised is on disk.
 fn tell_of_bug(panic: &std::panic::PanicHookInfo<'_>) {
-    let place = panic.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
+    let place =
+        panic.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
     let what = panic.payload_as_str().unwrap_or("it did not say why");
     output::say(&format!(
         "error: cairn {} has met a bug of its own: {what}{place}\n\
@@ -84,5 +85,9 @@ fn start_log(verbose: u8) {
     };
     let filter = EnvFilter::try_from_env("CAIRN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .init();
 }

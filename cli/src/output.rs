@@ -83,7 +83,8 @@ impl Stdout {
             Format::Jsonl => self.json_line(value),
             Format::Yaml => self.yaml(value),
             Format::Json | Format::Text => {
-                serde_json::to_writer_pretty(&mut self.writer, value).map_err(|error| write_failed(&error.into()))?;
+                serde_json::to_writer_pretty(&mut self.writer, value)
+                    .map_err(|error| write_failed(&error.into()))?;
                 self.text("\n")
             }
         }
@@ -92,8 +93,9 @@ impl Stdout {
     fn yaml(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         // Through JSON's model, so that both forms say the same.
         let value = serde_json::to_value(value).map_err(|error| write_failed(&error.into()))?;
-        let text = serde_saphyr::to_string(&value)
-            .map_err(|error| Failure::new(Exit::Bug, format!("the value cannot be written as YAML: {error}")))?;
+        let text = serde_saphyr::to_string(&value).map_err(|error| {
+            Failure::new(Exit::Bug, format!("the value cannot be written as YAML: {error}"))
+        })?;
         self.text(text.trim_end_matches('\n'))?;
         self.text("\n")
     }

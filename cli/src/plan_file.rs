@@ -1,12 +1,15 @@
 //! Plans as the command line gives them: a file, or stdin.
 
 use crate::exit::{Exit, Failure};
-use cairn_model::plan::{MAX_PLAN_BYTES, Plan};
 use cairn_model::Graph;
+use cairn_model::plan::{MAX_PLAN_BYTES, Plan};
 use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// What a plan from stdin is called.
+pub const STDIN_NAME: &str = "stdin";
 
 /// A plan that was read.
 pub struct PlanFile {
@@ -38,7 +41,7 @@ pub fn parameter(text: &str) -> Result<(String, String), String> {
 /// It cannot be read, or is too long.
 pub fn read_source(path: &Path) -> Result<Source, Failure> {
     let is_stdin = path == Path::new("-");
-    let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+    let name = if is_stdin { STDIN_NAME.to_owned() } else { path.display().to_string() };
     // One byte more than a plan may have shows that it is too long, whatever its length.
     let limit = MAX_PLAN_BYTES as u64 + 1;
     let mut bytes = Vec::new();
@@ -69,7 +72,8 @@ fn cannot_read(name: &str, error: &io::Error) -> Failure {
 /// It cannot be read, or is not valid: all that is wrong with it.
 pub fn read(path: &Path, params: &[(String, String)]) -> Result<PlanFile, Failure> {
     let source = read_source(path)?;
-        let parsed = parse(&source, &Options { params, limits: Limits::local() }).map_err(Failure::invalid_plan)?;
+    let parsed =
+        parse(&source, &Options { params, limits: Limits::local() }).map_err(Failure::invalid_plan)?;
     let graph = parsed.graph(&source).map_err(Failure::invalid_plan)?;
     let directory = directory_of(path)?;
     let Source { name, text } = source;

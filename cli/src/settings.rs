@@ -20,7 +20,7 @@ const PROJECT_FILE: &str = ".cairn.yaml";
 /// Most bytes of a settings file: they have a handful of keys.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The state directory if nobody says anything.
-const DEFAULT_STATE: &str = ".milestones";
+pub const DEFAULT_STATE: &str = ".milestones";
 
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,16 @@ pub struct Key {
 /// All that can be set.
 pub const KEYS: [Key; 4] = [STATE, OUTPUT, COLOR, JOBS];
 const STATE: Key = Key { name: "state", variable: "CAIRN_STATE", flag: "--state", values: "a directory" };
-const OUTPUT: Key =
-    Key { name: "output", variable: "CAIRN_OUTPUT_FORMAT", flag: "--output", values: "text, json, jsonl or yaml" };
-const COLOR: Key = Key { name: "color", variable: "CAIRN_COLOR", flag: "--color", values: "auto, always or never" };
-const JOBS: Key = Key { name: "jobs", variable: "CAIRN_JOBS", flag: "--jobs", values: "a whole number from 1" };
+const OUTPUT: Key = Key {
+    name: "output",
+    variable: "CAIRN_OUTPUT_FORMAT",
+    flag: "--output",
+    values: "text, json, jsonl or yaml",
+};
+const COLOR: Key =
+    Key { name: "color", variable: "CAIRN_COLOR", flag: "--color", values: "auto, always or never" };
+const JOBS: Key =
+    Key { name: "jobs", variable: "CAIRN_JOBS", flag: "--jobs", values: "a whole number from 1" };
 
 /// Who chose a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -134,12 +140,13 @@ impl Sources {
     /// A file cannot be read, or is wrong.
     pub fn gather() -> Result<Self, Failure> {
         let variable = |key: &Key| Some((key.variable, std::env::var_os(key.variable)?));
-        let environment =
-            KEYS.iter().filter_map(variable).filter(|(_, value)| !value.is_empty()).collect();
+        let environment = KEYS.iter().filter_map(variable).filter(|(_, value)| !value.is_empty()).collect();
         let here = std::env::current_dir().ok();
         let mut above = here.iter().flat_map(|here| here.ancestors());
-        let project = above.find_map(|directory| read_file(&directory.join(PROJECT_FILE)).transpose()).transpose()?;
-        let user = user_file(|name| std::env::var_os(name)).map(|path| read_file(&path)).transpose()?.flatten();
+        let project =
+            above.find_map(|directory| read_file(&directory.join(PROJECT_FILE)).transpose()).transpose()?;
+        let user =
+            user_file(|name| std::env::var_os(name)).map(|path| read_file(&path)).transpose()?.flatten();
         Ok(Self { environment, project, user })
     }
 }
@@ -177,11 +184,12 @@ fn parse_file(path: &Path, text: &str) -> Result<SettingsFile, Failure> {
     let wrong = |line: u64, message: String| {
         Failure::new(Exit::Usage, format!("{}:{line}: {message}", path.display()))
     };
-    let read: Option<HashMap<Spanned<String>, serde_json::Value>> = serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map_or(1, |location| location.line());
-        let text = error.without_snippet().to_string();
-        wrong(line, format!("this is no file of settings: {text}"))
-    })?;
+    let read: Option<HashMap<Spanned<String>, serde_json::Value>> =
+        serde_saphyr::from_str(text).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let text = error.without_snippet().to_string();
+            wrong(line, format!("this is no file of settings: {text}"))
+        })?;
     let mut values = HashMap::new();
     for (name, value) in read.unwrap_or_default() {
         let line = name.referenced.line();
@@ -357,7 +365,8 @@ mod tests {
         let failure = resolve(Flags::default(), &sources).expect_err("wrong");
         assert_eq!(failure.message, "/p/.cairn.yaml:1: `jobs` cannot be `0`");
         let environment = HashMap::from([("CAIRN_COLOR", "pink".into())]);
-        let failure = resolve(Flags::default(), &Sources { environment, ..Sources::default() }).expect_err("wrong");
+        let failure =
+            resolve(Flags::default(), &Sources { environment, ..Sources::default() }).expect_err("wrong");
         assert_eq!(failure.message, "CAIRN_COLOR: `color` cannot be `pink`");
         assert_eq!(failure.help.as_deref(), Some("it is to be auto, always or never"));
     }
@@ -365,10 +374,15 @@ mod tests {
     #[test]
     fn the_users_file_is_where_xdg_says() {
         let at = |pairs: &'static [(&str, &str)]| {
-            user_file(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
+            user_file(move |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
+            })
         };
         assert_eq!(at(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]), Some("/x/cairn/config.yaml".into()));
-        assert_eq!(at(&[("XDG_CONFIG_HOME", ""), ("HOME", "/h")]), Some("/h/.config/cairn/config.yaml".into()));
+        assert_eq!(
+            at(&[("XDG_CONFIG_HOME", ""), ("HOME", "/h")]),
+            Some("/h/.config/cairn/config.yaml".into())
+        );
         assert_eq!(at(&[]), None);
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::plan_file::STDIN_NAME;
+use crate::settings::DEFAULT_STATE;
 use cairn_coordinator::codec::Decoder;
 use cairn_coordinator::runtime::{
     LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run,
@@ -72,7 +74,8 @@ fn find_only(reader: &LogReader) -> Result<RunSummary, Failure> {
 
 fn no_such_run(reader: &LogReader, name: &str) -> Result<Failure, Failure> {
     let runs = list_runs(reader).map_err(|error| unreadable(&error))?;
-    let names: BTreeSet<_> = runs.iter().flat_map(|run| [run.run.to_string(), run.run.project().to_owned()]).collect();
+    let names: BTreeSet<_> =
+        runs.iter().flat_map(|run| [run.run.to_string(), run.run.project().to_owned()]).collect();
     let failure = Failure::new(Exit::NotFound, format!("there is no run {}", name.escape_debug()));
     Ok(match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => failure.help(format!("did you mean `{near}`? `cairn list` shows all")),
@@ -107,28 +110,40 @@ pub fn writer(context: &Context) -> Option<Holder> {
 
 /// The command that continues an unfinished run.
 pub fn resume_command(context: &Context, submitted: &RunSubmitted) -> String {
-    let mut command = format!("cairn run {}", plan_path(submitted).display());
-    if context.state != Path::new(".milestones") {
-        command.push_str(&format!(" --state {}", context.state.display()));
+    let mut words = vec!["cairn".to_owned(), "run".to_owned(), plan_path(submitted).display().to_string()];
+    if context.state != Path::new(DEFAULT_STATE) {
+        words.extend(["--state".to_owned(), context.state.display().to_string()]);
     }
     for (name, value) in &submitted.parameters {
-        command.push_str(&format!(" --param {name}={value}"));
+        words.extend(["--param".to_owned(), format!("{name}={value}")]);
     }
-    command.push_str(" --resume");
-    command
+    words.push("--resume".to_owned());
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// Where the plan was read from, as seen from here.
 pub fn plan_path(submitted: &RunSubmitted) -> PathBuf {
-    let Some(name) = Path::new(&submitted.plan_name).file_name() else { return "-".into() };
+    let name = Path::new(&submitted.plan_name).file_name().filter(|name| *name != STDIN_NAME);
+    let Some(name) = name else { return "-".into() };
     let path = Path::new(&submitted.plan_directory).join(name);
     let here = std::env::current_dir().ok();
     here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or(path)
 }
 
-/// The time: not before the run's last event.
-pub fn now(state: &State) -> Timestamp {
-    Clock::start(state.last_event_at()).now()
+/// The time of a run: where nobody works, its clock stands still at the last event.
+pub fn now(state: &State, writer: Option<&Holder>) -> Timestamp {
+    let last = state.last_event_at();
+    if writer.is_some() { Clock::start(last).now() } else { last }
 }
 
 /// How a command ends that is to end like the run; a run that has not ended is not waited for.
@@ -172,10 +187,9 @@ pub fn find_named(plan: &Plan, name: &str) -> Result<Named, Failure> {
     match found[..] {
         [task] => Ok(Named::Task(task)),
         [] => {
-            let names: Vec<_> = plan.tasks().map(|task| plan.task_name(task)).collect();
             let failure =
                 Failure::new(Exit::NotFound, format!("{} has no task {}", plan.project, name.escape_debug()));
-            Err(match nearest(name, names.iter().map(String::as_str)) {
+            Err(match nearest_task(plan, name) {
                 Some(near) => failure.help(format!("did you mean `{near}`?")),
                 None => failure.help("a task is named `milestone/task`"),
             })
@@ -183,6 +197,17 @@ pub fn find_named(plan: &Plan, name: &str) -> Result<Named, Failure> {
         [first, second, ..] => Err(Failure::new(Exit::Usage, format!("several tasks are called {name}"))
             .help(format!("say which: {} or {}", plan.task_name(first), plan.task_name(second)))),
     }
+}
+
+/// The task whose name, or id if there is no milestone in `name`, is most like it.
+fn nearest_task(plan: &Plan, name: &str) -> Option<String> {
+    let likeness = |task: TaskIndex| match name.contains('/') {
+        true => strsim::jaro_winkler(name, &plan.task_name(task)),
+        false => strsim::jaro_winkler(name, plan.task_id(task)),
+    };
+    let rated = plan.tasks().map(|task| (likeness(task), task));
+    let best = rated.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 >= LIKENESS).then(|| plan.task_name(best.1))
 }
 
 /// A run that is read while it goes on.
@@ -219,5 +244,38 @@ impl Follower {
             Ok::<(), LoadError>(())
         })
         .map_err(|error| unreadable(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submitted(plan_name: &str, parameters: &[(&str, &str)]) -> RunSubmitted {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        RunSubmitted {
+            plan_name: plan_name.to_owned(),
+            plan_directory: "/plans".to_owned(),
+            parameters: parameters.collect(),
+            ..RunSubmitted::default()
+        }
+    }
+
+    #[test]
+    fn the_command_that_continues_can_be_pasted_into_a_shell() {
+        let context = |state: &str| Context {
+            format: crate::context::Format::Text,
+            color: crate::context::ColorChoice::Never,
+            state: state.into(),
+            jobs: None,
+            command_line: String::new(),
+        };
+        let command = |state, submitted: &RunSubmitted| resume_command(&context(state), submitted);
+        assert_eq!(command(".milestones", &submitted("x/p.yaml", &[])), "cairn run /plans/p.yaml --resume");
+        assert_eq!(command(".milestones", &submitted("stdin", &[])), "cairn run - --resume");
+        assert_eq!(
+            command("my state", &submitted("p.yaml", &[("who", "it's me")])),
+            "cairn run /plans/p.yaml --state 'my state' --param 'who=it'\\''s me' --resume"
+        );
     }
 }

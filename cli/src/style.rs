@@ -159,9 +159,15 @@ impl Style {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "clamped")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "clamped"
+)]
 fn part_of(width: usize, share: f64) -> usize {
-    (share.clamp(0.0, 1.0) * width as f64).floor() as usize
+    // A little is added for what floating point loses: 0.28 of 100 is 28.
+    (share.clamp(0.0, 1.0) * width as f64 + 1e-9).floor() as usize
 }
 
 /// Whole percents, 100 only if all is done.
@@ -300,8 +306,9 @@ mod tests {
 
     #[test]
     fn durations_as_people_say_them() {
-        let texts = [0, 1, 999, 1_000, 1_249, 12_000, 59_940, 59_960, 185_000, 3_599_700, 7_800_000, 273_600_000]
-            .map(|millis| duration(Duration::from_millis(millis)));
+        let texts =
+            [0, 1, 999, 1_000, 1_249, 12_000, 59_940, 59_960, 185_000, 3_599_700, 7_800_000, 273_600_000]
+                .map(|millis| duration(Duration::from_millis(millis)));
         assert_eq!(
             texts,
             ["0s", "1ms", "999ms", "1s", "1.2s", "12s", "59.9s", "1m00s", "3m05s", "1h00m", "2h10m", "3d04h"]
@@ -320,8 +327,11 @@ mod tests {
     #[test]
     fn a_bar_is_full_only_at_the_end() {
         let style = Style { color: false, unicode: false };
-        assert_eq!([0.0, 0.5, 0.999, 1.0, 7.0].map(|share| style.bar(share, 4)), ["----", "##--", "###-", "####", "####"]);
-        assert_eq!([0.0, 0.995, 1.0].map(percent), ["  0 %", " 99 %", "100 %"]);
+        assert_eq!(
+            [0.0, 0.5, 0.999, 1.0, 7.0].map(|share| style.bar(share, 4)),
+            ["----", "##--", "###-", "####", "####"]
+        );
+        assert_eq!([0.0, 0.28, 0.999_999, 1.0].map(percent), ["  0 %", " 28 %", " 99 %", "100 %"]);
     }
 
     #[test]

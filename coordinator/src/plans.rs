@@ -56,15 +56,29 @@ pub fn save(state_directory: &Path, text: &str) -> Result<String, PlanError> {
     if path.try_exists().map_err(failed("look for"))? {
         return Ok(hash);
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed("make the directory of"))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .map_err(failed("make the directory of"))?;
     let draft = directory.join(format!("{hash}.{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed("write"))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed("write"))?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(failed("write"))?;
     fs::rename(&draft, &path).map_err(failed("name"))?;
-    File::open(&directory).and_then(|directory| directory.sync_all()).map_err(failed("sync the directory of"))?;
+    File::open(&directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync the directory of"))?;
     // The directory itself may be new: its name must last, too.
-    File::open(state_directory).and_then(|state| state.sync_all()).map_err(failed("sync the directory of"))?;
+    File::open(state_directory)
+        .and_then(|state| state.sync_all())
+        .map_err(failed("sync the directory of"))?;
     Ok(hash)
 }
 
@@ -74,8 +88,11 @@ pub fn save(state_directory: &Path, text: &str) -> Result<String, PlanError> {
 /// It is not there, cannot be read, or is not what was stored.
 pub fn load(state_directory: &Path, wanted: &str) -> Result<String, PlanError> {
     let path = path(state_directory, wanted);
-    let text = fs::read_to_string(&path)
-        .map_err(|source| IoFailure { doing: "read the stored plan", path: path.clone(), source })?;
+    let text = fs::read_to_string(&path).map_err(|source| IoFailure {
+        doing: "read the stored plan",
+        path: path.clone(),
+        source,
+    })?;
     let found = hash(&text);
     if found == wanted { Ok(text) } else { Err(PlanError::Changed { path, found }) }
 }

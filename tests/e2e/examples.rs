@@ -23,7 +23,8 @@ fn they_are_valid_against_the_schema() {
         let errors: Vec<_> = validator.iter_errors(&plan).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{}: {errors:?}", path.display());
     }
-    let unknown: Value = serde_json::json!({"version": 1, "project": "a", "tasks": [{"id": "a", "rnu": "x"}]});
+    let unknown: Value =
+        serde_json::json!({"version": 1, "project": "a", "tasks": [{"id": "a", "rnu": "x"}]});
     assert!(!validator.is_valid(&unknown), "an unknown key is an error");
 }
 
@@ -44,5 +45,8 @@ fn the_diamond_is_retried_and_ends_with_a_warning() {
     assert!(told(&output).contains("1 failure where the plan allows it"), "{}", told(&output));
     let events = place.events();
     let of = |kind: &str| events.iter().filter(|event| event["event_type"] == kind).count();
-    assert_eq!((of("TaskRetryScheduled"), of("TaskFailed"), of("TaskCompleted"), of("RunCompleted")), (1, 1, 3, 1));
+    assert_eq!(
+        (of("TaskRetryScheduled"), of("TaskFailed"), of("TaskCompleted"), of("RunCompleted")),
+        (1, 1, 3, 1)
+    );
 }

@@ -37,7 +37,10 @@ fn plan() -> (String, Vec<(String, String)>) {
         edges.extend(needs.iter().map(|need| (format!("main/t{need}"), format!("main/t{task}"))));
         let names: Vec<String> = needs.iter().map(|need| format!("t{need}")).collect();
         let names = names.join(", ");
-        let _ = writeln!(text, "  - {{id: t{task}, needs: [{names}], run: 'sleep 0.01; echo t{task} >> done.txt'}}");
+        let _ = writeln!(
+            text,
+            "  - {{id: t{task}, needs: [{names}], run: 'sleep 0.01; echo t{task} >> done.txt'}}"
+        );
     }
     (text, edges)
 }
@@ -52,10 +55,12 @@ fn a_run_killed_again_and_again_loses_nothing() {
     place.write("plan.yaml", &text);
     let resume = ["run", "plan.yaml", "--resume", "--jobs", "4"];
     // About as long as the whole run takes here, so that the kills spread over it.
-    let budget = u64::try_from(TASKS * 10 / 4).expect("small") * 2 * 1000 / u64::try_from(kills()).expect("small");
+    let budget =
+        u64::try_from(TASKS * 10 / 4).expect("small") * 2 * 1000 / u64::try_from(kills()).expect("small");
     let mut killed = 0;
     for _ in 0..kills() {
-        let mut child = place.command(resume).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            place.command(resume).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         let until = now() + Duration::from_micros(random.below(budget + 20_000));
         while now() < until && child.try_wait().expect("it is ours").is_none() {
             std::thread::sleep(Duration::from_micros(200));
@@ -64,7 +69,7 @@ fn a_run_killed_again_and_again_loses_nothing() {
         child.kill().expect("it is ours");
         child.wait().expect("it is ours");
     }
-    let last = place.run(resume);
+    let last = place.run(resume.into_iter().chain(["--output", "json"]));
     assert_eq!(last.status.code(), Some(0), "{}", told(&last));
     println!("killed {killed} times while it ran");
     assert!(killed > 0, "the run was over before the first kill");
@@ -76,6 +81,13 @@ fn a_run_killed_again_and_again_loses_nothing() {
         serde_json::from_str(&place.ok(["status", "killed", "--output", "json"])).expect("JSON");
     assert_eq!(status["status"], "completed");
     assert_eq!(status["counts"]["completed"], TASKS);
+    // What the last process had in memory is what a replay gives: from the newest snapshot, and from the beginning.
+    let live: serde_json::Value = serde_json::from_slice(&last.stdout).expect("JSON");
+    assert_eq!(live, status, "the replayed state equals the live one");
+    std::fs::remove_dir_all(place.path().join(".milestones/snapshots")).expect("a long run has snapshots");
+    let replayed: serde_json::Value =
+        serde_json::from_str(&place.ok(["status", "killed", "--output", "json"])).expect("JSON");
+    assert_eq!(replayed, live, "with and without a snapshot");
     let again = place.run(resume);
     assert_eq!(again.status.code(), Some(0), "{}", told(&again));
     assert_eq!(place.read("done.txt"), lines, "what is completed is not run again");
@@ -88,13 +100,21 @@ fn what_must_run_at_most_once_is_not_tried_again() {
         "plan.yaml",
         "version: 1\nproject: once\ntasks:\n  - {id: pay, run: 'echo paid >> paid.txt; sleep 600', at_most_once: true}\n",
     );
-    let mut child = place.command(["run", "plan.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-    super::support::wait_for("the task to start", || place.read("paid.txt").starts_with("paid").then_some(()));
+    let mut child = place
+        .command(["run", "plan.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    super::support::wait_for("the task to start", || {
+        place.read("paid.txt").starts_with("paid").then_some(())
+    });
     child.kill().expect("it is ours");
     child.wait().expect("it is ours");
     let resumed = place.run(["run", "plan.yaml", "--resume"]);
     assert_eq!(resumed.status.code(), Some(1), "{}", told(&resumed));
     assert_eq!(place.read("paid.txt"), "paid\n");
-    let status: serde_json::Value = serde_json::from_str(&place.ok(["status", "once", "--output", "json"])).expect("JSON");
+    let status: serde_json::Value =
+        serde_json::from_str(&place.ok(["status", "once", "--output", "json"])).expect("JSON");
     assert_eq!(status["tasks"][0]["error"]["kind"], "outcome_unknown");
 }

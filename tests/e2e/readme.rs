@@ -32,7 +32,8 @@ fn alike(line: &str) -> String {
     let mut text = String::new();
     for word in line.split_whitespace() {
         let mut numbers = word.split(|letter: char| letter.is_ascii_digit() || matches!(letter, '.' | ':'));
-        let is_number = word.starts_with(|letter: char| letter.is_ascii_digit()) && numbers.all(|part| part.len() <= 3);
+        let is_number =
+            word.starts_with(|letter: char| letter.is_ascii_digit()) && numbers.all(|part| part.len() <= 3);
         text.push_str(if is_number { "0" } else { word });
         text.push(' ');
     }
@@ -61,7 +62,8 @@ fn its_commands_do_what_it_shows() {
             .env_remove("CAIRN_OUTPUT_FORMAT")
             .output()
             .expect("bash");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "$ {}\n{}: {said}", step.command, output.status);
         let said: Vec<String> = said.lines().map(alike).collect();
         for line in step.shown.iter().filter(|line| line.trim() != "…" && !line.is_empty()) {

@@ -136,7 +136,8 @@ pub fn check_log(events: &[Value], edges: &[(String, String)], ended: usize) {
     assert_eq!(terminal.len(), ended, "every task has ended");
     assert!(terminal.values().all(|&count| count == 1), "every task has ended once");
     for (parent, child) in edges {
-        let (Some(dispatched), parent_completed) = (first_dispatch.get(child.as_str()), completed.get(parent.as_str()))
+        let (Some(dispatched), parent_completed) =
+            (first_dispatch.get(child.as_str()), completed.get(parent.as_str()))
         else {
             continue;
         };

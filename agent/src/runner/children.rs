@@ -16,16 +16,17 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::procfs;
 
-/// How often orphans that have ended are looked for while tasks run: a look costs a scan of `/proc`, some
-/// milliseconds, so that a process that leaves daemons behind all the time has a second's worth of zombies.
-const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon orphans that have ended are looked for again if there were some, and how late if there never are: a
+/// look costs a scan of `/proc`, 15 µs for each process of the machine.
+const ORPHANS_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
 struct Children {
     /// Spawns under way: their child exists, and its pid is not in `mains` yet.
     spawning: usize,
     mains: HashMap<Pid, u64>,
     last_token: u64,
-    orphans_looked_for_at: Option<Timestamp>,
+    /// When orphans are looked for next, and how long it was to be until then.
+    next_look: (Timestamp, Duration),
 }
 
 fn children() -> MutexGuard<'static, Children> {
@@ -33,7 +34,8 @@ fn children() -> MutexGuard<'static, Children> {
     CHILDREN
         .get_or_init(|| {
             let (mains, last_token) = (HashMap::new(), 0);
-            Mutex::new(Children { spawning: 0, mains, last_token, orphans_looked_for_at: None })
+            let next_look = (Timestamp(i64::MIN), ORPHANS_INTERVAL.0);
+            Mutex::new(Children { spawning: 0, mains, last_token, next_look })
         })
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -93,24 +95,27 @@ pub(super) fn mains() -> HashSet<Pid> {
 
 /// Reaps orphans that came to us and have ended, at most once in a while.
 pub(super) fn reap_orphans_now_and_then(now: Timestamp) {
-    {
+    let interval = {
         let mut children = children();
-        match children.orphans_looked_for_at {
-            Some(last) if now.since(last) < ORPHANS_INTERVAL => return,
-            _ => children.orphans_looked_for_at = Some(now),
+        let (next, interval) = children.next_look;
+        if now < next {
+            return;
         }
-    }
+        children.next_look.0 = now.plus(interval);
+        interval
+    };
     let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if let Ok(Some(_)) = rustix::process::waitid(WaitId::All, any) {
-        reap_orphans();
-    }
+    let is_some_zombie = matches!(rustix::process::waitid(WaitId::All, any), Ok(Some(_)));
+    let found = is_some_zombie && reap_orphans() > 0;
+    children().next_look.1 = if found { ORPHANS_INTERVAL.0 } else { ORPHANS_INTERVAL.1.min(interval * 2) };
 }
 
-/// Reaps the orphans that came to us and have ended.
+/// Reaps the orphans that came to us and have ended; how many.
 ///
 /// A main process whose spawn is under way is told apart by its own group in our session, which an orphan has
 /// only if a shell with job control made it; such an orphan waits for a moment without spawns.
-pub(super) fn reap_orphans() {
+pub(super) fn reap_orphans() -> usize {
+    let mut reaped = 0;
     let own = rustix::process::getpid();
     let own_group = rustix::process::getpgrp();
     let own_session = rustix::process::getsid(None).ok();
@@ -124,6 +129,10 @@ pub(super) fn reap_orphans() {
             continue;
         }
         // The list is locked: no slot can be about to wait for this pid without being on it.
-        let _ = rustix::process::waitid(WaitId::Pid(info.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        if let Ok(Some(_)) = rustix::process::waitid(WaitId::Pid(info.pid), options) {
+            reaped += 1;
+        }
     }
+    reaped
 }

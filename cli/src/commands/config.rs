@@ -56,7 +56,11 @@ fn rows(settings: &Settings) -> [(&'static str, Value, Origin); 4] {
     fn word(value: &impl ValueEnum) -> String {
         value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
-    fn row<T>(name: &'static str, setting: &Setting<T>, value: impl Fn(&T) -> Value) -> (&'static str, Value, Origin) {
+    fn row<T>(
+        name: &'static str,
+        setting: &Setting<T>,
+        value: impl Fn(&T) -> Value,
+    ) -> (&'static str, Value, Origin) {
         (name, value(&setting.value), setting.origin.clone())
     }
     let Settings { state, output, color, jobs } = settings;

@@ -91,7 +91,10 @@ impl Printer {
         printed?;
         expanded.map_err(|error| {
             let position = record.position;
-            Failure::new(Exit::OutOfReach, format!("the event at position {position} is no record of events: {error}"))
+            Failure::new(
+                Exit::OutOfReach,
+                format!("the event at position {position} is no record of events: {error}"),
+            )
         })
     }
 

@@ -54,7 +54,8 @@ enum Runs {
 /// Runs the command.
 pub fn execute(args: &Args, _: &Context) -> Result<Exit, Failure> {
     if args.from != Source::Wfcommons {
-        let name = args.from.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let name =
+            args.from.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         return Err(Failure::new(Exit::Usage, format!("importing from {name} is not there yet"))
             .help("this release imports wfcommons"));
     }

@@ -205,7 +205,8 @@ impl<'a> History<'a> {
             (self.cancelled, "cancelled"),
             (self.unfinished, "unfinished"),
         ];
-        let kinds = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, name)| format!("{number} {name}"));
+        let kinds =
+            kinds.iter().filter(|(number, _)| *number > 0).map(|(number, name)| format!("{number} {name}"));
         let mut line = format!(
             "{}: {}: {}",
             self.project,
@@ -214,7 +215,11 @@ impl<'a> History<'a> {
         );
         let seconds = |seconds: f64| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         if let (Some(mean), Some(last)) = (self.mean_duration_seconds, self.last_duration_seconds) {
-            line.push_str(&format!("; completed runs took {} on average, the last one {}", seconds(mean), seconds(last)));
+            line.push_str(&format!(
+                "; completed runs took {} on average, the last one {}",
+                seconds(mean),
+                seconds(last)
+            ));
         }
         line
     }
@@ -226,8 +231,10 @@ pub fn history(args: &HistoryArgs, context: &Context) -> Result<Exit, Failure> {
     let projects: BTreeSet<String> = runs.iter().map(|run| run.run.project().to_owned()).collect();
     runs.retain(|run| run.run.project() == args.project);
     if runs.is_empty() {
-        let failure =
-            Failure::new(Exit::NotFound, format!("there are no runs of a project {}", args.project.escape_debug()));
+        let failure = Failure::new(
+            Exit::NotFound,
+            format!("there are no runs of a project {}", args.project.escape_debug()),
+        );
         return Err(match nearest(&args.project, projects.iter().map(String::as_str)) {
             Some(near) => failure.help(format!("did you mean `{near}`?")),
             None => failure.help("`cairn list` shows all runs"),
@@ -235,7 +242,9 @@ pub fn history(args: &HistoryArgs, context: &Context) -> Result<Exit, Failure> {
     }
     let history = History::new(&args.project, &runs);
     match context.format {
-        Format::Text => print_text(&format!("{}\n{}\n", text(&runs, &Style::stdout(context)), history.line()))?,
+        Format::Text => {
+            print_text(&format!("{}\n{}\n", text(&runs, &Style::stdout(context)), history.line()))?
+        }
         Format::Jsonl => {
             let mut out = Stdout::new();
             out.list(Format::Jsonl, &history.runs)?;

@@ -48,8 +48,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if context.format == Format::Text {
         let shown = Shown {
             state: &run.state,
-            // Nothing goes on where nobody works: its clock stands still.
-            now: if writer.is_some() { now(&run.state) } else { run.state.last_event_at() },
+            now: now(&run.state, writer.as_ref()),
             limit: if args.all { usize::MAX } else { MAX_ROWS },
             style: Style::stdout(context),
         };
@@ -124,7 +123,11 @@ fn milestones(shown: &Shown<'_>, out: &mut String) {
     let rows = all.into_iter().map(|index| milestone_row(shown, index));
     out.push_str(&table(style, "  ", &rows.collect::<Vec<_>>()));
     if omitted > 0 {
-        let _ = writeln!(out, "  and {}; --all shows them", count(omitted as u64, "more milestone", "more milestones"));
+        let _ = writeln!(
+            out,
+            "  and {}; --all shows them",
+            count(omitted as u64, "more milestone", "more milestones")
+        );
     }
 }
 
@@ -164,7 +167,8 @@ fn milestone_row(shown: &Shown<'_>, index: MilestoneIndex) -> Vec<Cell> {
 
 fn tasks(shown: &Shown<'_>, out: &mut String) {
     let Shown { state, style, .. } = shown;
-    let mut all: Vec<(u8, TaskIndex)> = state.plan().tasks().map(|task| (task_interest(state, task), task)).collect();
+    let mut all: Vec<(u8, TaskIndex)> =
+        state.plan().tasks().map(|task| (task_interest(state, task), task)).collect();
     all.sort_unstable();
     if all.is_empty() {
         return;
@@ -181,7 +185,11 @@ fn tasks(shown: &Shown<'_>, out: &mut String) {
         (of_kind > 0).then(|| format!("{} {}", grouped(of_kind as u64), status.name()))
     });
     let kinds = kinds.collect::<Vec<_>>().join(", ");
-    let _ = writeln!(out, "  and {} ({kinds}); --all shows them", count(omitted.len() as u64, "more task", "more tasks"));
+    let _ = writeln!(
+        out,
+        "  and {} ({kinds}); --all shows them",
+        count(omitted.len() as u64, "more task", "more tasks")
+    );
 }
 
 /// What asks for attention goes first.
@@ -208,12 +216,14 @@ fn task_row(shown: &Shown<'_>, task: TaskIndex) -> Vec<Cell> {
         status if status.is_final() && view.attempt > 0 => duration(row.duration),
         _ => String::new(),
     };
+    let was_here = row.status.is_out() || row.status.is_final();
+    let agent = view.agent.filter(|_| was_here);
     let attempt = if view.attempt > 1 { format!("attempt {}", view.attempt) } else { String::new() };
     vec![
         Cell::state(style, row.status),
         Cell::new(view.id.clone()),
         Cell::right(took).paint(Paint::Dim),
-        Cell::new(view.agent.unwrap_or_default()).paint(Paint::Dim),
+        Cell::new(agent.unwrap_or_default()).paint(Paint::Dim),
         Cell::new(attempt).paint(Paint::Dim),
         Cell::new(detail(shown, task, &view)),
     ]
@@ -223,7 +233,9 @@ fn detail(shown: &Shown<'_>, task: TaskIndex, view: &TaskView<'_>) -> String {
     let message = shown.state.message(task).map(one_line).unwrap_or_default();
     let error = view.error.as_ref().map(|error| one_line(&error.message));
     match view.status {
-        TaskStatus::InProgress if view.progress > 0.0 => format!("{} {message}", percent(view.progress).trim_start()),
+        TaskStatus::InProgress if view.progress > 0.0 => {
+            format!("{} {message}", percent(view.progress).trim_start())
+        }
         TaskStatus::InProgress => message,
         TaskStatus::Pending => match shown.state.retry_at(task) {
             Some(at) => {

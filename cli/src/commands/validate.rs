@@ -6,10 +6,10 @@ use crate::output::{print_text, print_value, say};
 use crate::plan_file::{self, PlanFile};
 use crate::style::{Paint, Style, count, duration};
 use cairn_coordinator::insight::{CriticalPath, critical_path, level_sizes};
+use cairn_shared::plan::Diagnostic;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
-use cairn_shared::plan::Diagnostic;
 
 /// Check a plan, and say what is in it
 #[derive(Debug, clap::Args)]
@@ -115,7 +115,8 @@ fn path_text(file: &PlanFile, path: &CriticalPath, style: &Style) -> String {
         None => format!("at least {}", duration(path.known)),
     };
     let arrow = style.choose(" → ", " -> ");
-    let mut names: Vec<String> = path.tasks.iter().map(|&task| file.plan.task_name(task)).take(MAX_NAMED).collect();
+    let mut names: Vec<String> =
+        path.tasks.iter().map(|&task| file.plan.task_name(task)).take(MAX_NAMED).collect();
     if path.tasks.len() > MAX_NAMED {
         let last = path.tasks[path.tasks.len() - 1];
         names.truncate(MAX_NAMED - 2);

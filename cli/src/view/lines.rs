@@ -64,15 +64,19 @@ fn line(text: &mut String, update: &Update<'_>, event: &Event, style: &Style) {
                 let _ = write!(out, " in {}", style::duration(*duration));
             }
         }),
-        Event::TaskFailed { task, attempt, failure, duration, .. } => put(TaskStatus::Failed.into(), &|out| {
-            name(out, state, *task, *attempt);
-            let _ = write!(out, " failed after {}: {}", style::duration(*duration), failure.message);
-        }),
-        Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => put(TaskStatus::Pending.into(), &|out| {
-            name(out, state, *task, *attempt);
-            let wait = style::duration(retry_at.since(update.at));
-            let _ = write!(out, " is tried again in {wait}: {}", failure.message);
-        }),
+        Event::TaskFailed { task, attempt, failure, duration, .. } => {
+            put(TaskStatus::Failed.into(), &|out| {
+                name(out, state, *task, *attempt);
+                let _ = write!(out, " failed after {}: {}", style::duration(*duration), failure.message);
+            })
+        }
+        Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => {
+            put(TaskStatus::Pending.into(), &|out| {
+                name(out, state, *task, *attempt);
+                let wait = style::duration(retry_at.since(update.at));
+                let _ = write!(out, " is tried again in {wait}: {}", failure.message);
+            })
+        }
         Event::TaskSkipped { task, cause } => put(TaskStatus::Skipped.into(), &|out| {
             name(out, state, *task, 0);
             let _ = write!(out, " skipped: {} did not complete", state.plan().task_name(*cause));

@@ -36,12 +36,21 @@ impl Screen {
 }
 
 /// Shows a run in the way that fits where stderr goes.
-pub fn observer(context: &Context, state: &State, submitted: &RunSubmitted, jobs: NonZeroUsize, clock: Clock) -> View {
+pub fn observer(
+    context: &Context,
+    state: &State,
+    submitted: &RunSubmitted,
+    jobs: NonZeroUsize,
+    clock: Clock,
+) -> View {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     if std::io::stderr().is_terminal() && !dumb {
         let model = model::shared(state, &submitted.run, jobs);
         let painter = screen::Painter::start(model.clone(), clock, Style::stderr(context));
-        View { callback: Box::new(move |update| model::update(&model, update)), screen: Screen(Some(painter)) }
+        View {
+            callback: Box::new(move |update| model::update(&model, update)),
+            screen: Screen(Some(painter)),
+        }
     } else {
         View { callback: lines::printer(Style::stderr(context)), screen: Screen(None) }
     }

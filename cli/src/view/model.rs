@@ -90,7 +90,14 @@ pub fn shared(state: &State, run: &str, jobs: NonZeroUsize) -> SharedModel {
     for (index, milestone) in plan.milestones().iter().enumerate() {
         let tasks = plan.tasks_of(MilestoneIndex::new(index));
         let total = tasks.len() as u32;
-        let mut view = MilestoneView { id: milestone.id.clone(), total, completed: 0, failed: 0, dropped: 0, running: 0 };
+        let mut view = MilestoneView {
+            id: milestone.id.clone(),
+            total,
+            completed: 0,
+            failed: 0,
+            dropped: 0,
+            running: 0,
+        };
         for task in tasks {
             match state.task(task).status {
                 TaskStatus::Completed => view.completed += 1,
@@ -123,10 +130,14 @@ impl Model {
         if self.done_weight.is_zero() || elapsed.is_zero() {
             return None;
         }
-        let partial: f64 = self.running.iter().map(|(task, running)| {
-            let weight = self.weight(*task).as_secs_f64();
-            weight * (f64::from(running.permille) / 1000.0)
-        }).sum();
+        let partial: f64 = self
+            .running
+            .iter()
+            .map(|(task, running)| {
+                let weight = self.weight(*task).as_secs_f64();
+                weight * (f64::from(running.permille) / 1000.0)
+            })
+            .sum();
         let open = (self.open_weight.as_secs_f64() - partial).max(0.0);
         let per_weight = elapsed.as_secs_f64() / (self.done_weight.as_secs_f64() + partial);
         Duration::try_from_secs_f64(open * per_weight).ok()

@@ -73,7 +73,8 @@ struct Canvas {
 
 impl Canvas {
     fn new() -> Self {
-        let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         Self { lines: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), bars: Vec::new(), style }
     }
 
@@ -108,8 +109,14 @@ fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
     let names = unfinished[..shown].iter().map(|one| one.id.len()).chain([model.run.len()]);
     let width = names.max().unwrap_or(0).min(24);
     let done = completed + failed + dropped;
-    let mut head = format!("{} {} {done} of {total}", padded(&model.run, width), style.bar(share(done, total), BAR_CELLS));
-    for (status, count) in [(TaskStatus::Completed, completed), (TaskStatus::Failed, failed), (TaskStatus::Skipped, dropped)] {
+    let mut head = format!(
+        "{} {} {done} of {total}",
+        padded(&model.run, width),
+        style.bar(share(done, total), BAR_CELLS)
+    );
+    for (status, count) in
+        [(TaskStatus::Completed, completed), (TaskStatus::Failed, failed), (TaskStatus::Skipped, dropped)]
+    {
         if count > 0 {
             let _ = write!(head, "  {} {count}", sign(style, status));
         }
@@ -121,7 +128,12 @@ fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
     let mut lines = vec![head];
     for one in &unfinished[..shown] {
         let done = one.completed + one.failed + one.dropped;
-        lines.push(format!("{} {} {done} of {}", padded(&one.id, width), style.bar(share(done, one.total), BAR_CELLS), one.total));
+        lines.push(format!(
+            "{} {} {done} of {}",
+            padded(&one.id, width),
+            style.bar(share(done, one.total), BAR_CELLS),
+            one.total
+        ));
     }
     if shown > 0 && unfinished.len() > shown {
         lines.push(format!("  and {} more milestones", unfinished.len() - shown));
@@ -129,7 +141,12 @@ fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
     let mut running: Vec<_> = model.running.iter().collect();
     running.sort_by_key(|(_, view)| view.since);
     for (task, view) in running.iter().take(MAX_RUNNING.max(model.jobs.get().min(16))) {
-        let mut line = format!("  {} {} {}", sign(style, TaskStatus::InProgress), model.plan.task_name(**task), style::duration(now.since(view.since)));
+        let mut line = format!(
+            "  {} {} {}",
+            sign(style, TaskStatus::InProgress),
+            model.plan.task_name(**task),
+            style::duration(now.since(view.since))
+        );
         if view.attempt > 1 {
             let _ = write!(line, " attempt {}", view.attempt);
         }

@@ -108,11 +108,13 @@ impl<'a> Decoder<'a> {
                 Event::Paused { scope: self.scope(row)?, reason: row.text("reason")?.into() }
             }
             "RunResumed" | "MilestoneResumed" | "TaskResumed" => Event::Resumed { scope: self.scope(row)? },
-            "RunCancelRequested" | "MilestoneCancelRequested" | "TaskCancelRequested" => Event::CancelRequested {
-                scope: self.scope(row)?,
-                reason: row.text("reason")?.into(),
-                fail_fast: row.flag("fail_fast")?,
-            },
+            "RunCancelRequested" | "MilestoneCancelRequested" | "TaskCancelRequested" => {
+                Event::CancelRequested {
+                    scope: self.scope(row)?,
+                    reason: row.text("reason")?.into(),
+                    fail_fast: row.flag("fail_fast")?,
+                }
+            }
             "RunCompleted" => Event::RunCompleted { warnings: row.small("warnings")? },
             "RunFailed" => Event::RunFailed,
             "RunCancelled" => Event::RunCancelled,
@@ -133,9 +135,11 @@ impl<'a> Decoder<'a> {
                 completed: row.flag("completed")?,
                 position: row.number("position")?,
             },
-            "TaskDispatched" => {
-                Event::TaskDispatched { task: self.task(row, "task")?, attempt: attempt()?, agent: self.agent(row)? }
-            }
+            "TaskDispatched" => Event::TaskDispatched {
+                task: self.task(row, "task")?,
+                attempt: attempt()?,
+                agent: self.agent(row)?,
+            },
             "TaskStarted" => Event::TaskStarted {
                 task: self.task(row, "task")?,
                 attempt: attempt()?,
@@ -168,7 +172,9 @@ impl<'a> Decoder<'a> {
                 retry_at: row.time("retry_at")?,
             },
             "RetryDue" => Event::RetryDue { task: self.task(row, "task")? },
-            "AttemptTimedOut" => Event::AttemptTimedOut { task: self.task(row, "task")?, attempt: attempt()? },
+            "AttemptTimedOut" => {
+                Event::AttemptTimedOut { task: self.task(row, "task")?, attempt: attempt()? }
+            }
             "TaskSkipped" => {
                 Event::TaskSkipped { task: self.task(row, "task")?, cause: self.task(row, "cause")? }
             }
@@ -309,7 +315,10 @@ pub(crate) fn read_submitted(record: &StoredRecord) -> Option<(RunSubmitted, Tim
     let body: Body<'_> = serde_json::from_str(&record.body).ok()?;
     let at = Timestamp::parse(&body.metadata.timestamp)?;
     let row = Row { body: &body, index: 0 };
-    (body.event_type == "RunSubmitted").then(|| submitted(&row).ok()).flatten().map(|submitted| (submitted, at))
+    (body.event_type == "RunSubmitted")
+        .then(|| submitted(&row).ok())
+        .flatten()
+        .map(|submitted| (submitted, at))
 }
 
 fn agent(row: &Row<'_>) -> Result<AgentSpec, Reason> {

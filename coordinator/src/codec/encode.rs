@@ -3,7 +3,8 @@
 use super::{MAX_RECORD_EVENTS, SCHEMA, milestone_stream, scope_name};
 use crate::store::{NewRecord, StreamId};
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, TaskIndex, Timestamp,
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, TaskIndex,
+    Timestamp,
 };
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -72,7 +73,8 @@ impl Encoder {
         let mut done = 0;
         while done < events.len() {
             let (stream, kind) = (stream_of(plan, &events[done]), std::mem::discriminant(&events[done]));
-            let like = |event: &&Event| std::mem::discriminant(*event) == kind && stream_of(plan, event) == stream;
+            let like =
+                |event: &&Event| std::mem::discriminant(*event) == kind && stream_of(plan, event) == stream;
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
             self.columns.clear();
@@ -148,11 +150,13 @@ fn stream_of(plan: &Plan, event: &Event) -> Stream {
         | Event::RunCancelled
         | Event::AgentJoined(_)
         | Event::AgentLost { .. } => Stream::Run,
-        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => match scope {
-            Scope::Run => Stream::Run,
-            Scope::Milestone(milestone) => Stream::Milestone(*milestone),
-            Scope::Task(task) => Stream::Milestone(plan.milestone_of(*task)),
-        },
+        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
+            match scope {
+                Scope::Run => Stream::Run,
+                Scope::Milestone(milestone) => Stream::Milestone(*milestone),
+                Scope::Task(task) => Stream::Milestone(plan.milestone_of(*task)),
+            }
+        }
         Event::MilestoneStarted { milestone }
         | Event::MilestoneCompleted { milestone }
         | Event::MilestoneFailed { milestone }
@@ -311,7 +315,10 @@ fn write_submitted(row: &mut Columns, submitted: &RunSubmitted) {
     row.text("plan_hash", &submitted.plan_hash);
     row.text("plan_name", &submitted.plan_name);
     row.text("plan_directory", &submitted.plan_directory);
-    row.pairs("parameters", submitted.parameters.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))));
+    row.pairs(
+        "parameters",
+        submitted.parameters.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))),
+    );
     row.flag("fail_fast", submitted.options.fail_fast);
     row.flag("closed_fleet", submitted.options.closed_fleet);
     row.number("seed", submitted.options.seed);
@@ -325,7 +332,10 @@ fn write_agent(row: &mut Columns, spec: &AgentSpec) {
     row.number("slots", u64::from(spec.slots));
     row.number("backlog", u64::from(spec.backlog));
     row.number("timers", u64::from(spec.timers));
-    row.pairs("resources", spec.resources.iter().map(|(name, amount)| (name.as_str(), Pair::Thousandths(*amount))));
+    row.pairs(
+        "resources",
+        spec.resources.iter().map(|(name, amount)| (name.as_str(), Pair::Thousandths(*amount))),
+    );
     row.pairs("labels", spec.labels.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))));
 }
 
@@ -399,7 +409,10 @@ impl Columns {
     }
 
     fn bytes(&self) -> usize {
-        self.columns[..self.used].iter().map(|column| 8 + column.name.len() + column.shared.len().max(column.differing.len())).sum()
+        self.columns[..self.used]
+            .iter()
+            .map(|column| 8 + column.name.len() + column.shared.len().max(column.differing.len()))
+            .sum()
     }
 
     fn write(&mut self, name: &'static str, value: impl FnOnce(&mut String)) {
@@ -445,7 +458,9 @@ impl Columns {
     }
 
     fn number(&mut self, name: &'static str, number: u64) {
-        self.write(name, |out| { let _ = write!(out, "{number}"); });
+        self.write(name, |out| {
+            let _ = write!(out, "{number}");
+        });
     }
 
     fn flag(&mut self, name: &'static str, flag: bool) {

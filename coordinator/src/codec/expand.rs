@@ -74,7 +74,8 @@ pub fn expand(
     let first_id = Uuid::parse_str(&body.event_id).map_err(serde::de::Error::custom)?;
     for at in 0..record.count {
         let shared = body.event_data.iter().map(|(name, value)| (name.as_ref(), *value));
-        let own = body.each.iter().filter_map(|(name, values)| Some((name.as_ref(), *values.get(at as usize)?)));
+        let own =
+            body.each.iter().filter_map(|(name, values)| Some((name.as_ref(), *values.get(at as usize)?)));
         show(&StoredEvent {
             position: record.position + u64::from(at),
             event_id: Uuid::from_u128(first_id.as_u128().wrapping_add(u128::from(at))).to_string(),

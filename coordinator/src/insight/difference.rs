@@ -28,7 +28,8 @@ pub fn differences(old: &Plan, new: &Plan) -> Vec<String> {
         match old.find_milestone(&milestone.id) {
             None => lines.push(format!("+ milestone {}", milestone.id)),
             Some(before) => {
-                let added = new.tasks_of(after).filter(|&task| old.find_task(before, new.task_id(task)).is_none());
+                let added =
+                    new.tasks_of(after).filter(|&task| old.find_task(before, new.task_id(task)).is_none());
                 lines.extend(added.map(|task| format!("+ task {}", new.task_name(task))));
             }
         }
@@ -53,12 +54,16 @@ fn plan_itself(old: &Plan, new: &Plan, lines: &mut Vec<String>) {
         match new.parameters.iter().find(|other| other.name == parameter.name) {
             None => lines.push(format!("- parameter {}", parameter.name)),
             Some(other) if other.value != parameter.value => {
-                lines.push(format!("~ parameter {}: {:?} is now {:?}", parameter.name, parameter.value, other.value));
+                lines.push(format!(
+                    "~ parameter {}: {:?} is now {:?}",
+                    parameter.name, parameter.value, other.value
+                ));
             }
             Some(_) => {}
         }
     }
-    let added = new.parameters.iter().filter(|one| !old.parameters.iter().any(|other| other.name == one.name));
+    let added =
+        new.parameters.iter().filter(|one| !old.parameters.iter().any(|other| other.name == one.name));
     lines.extend(added.map(|parameter| format!("+ parameter {}", parameter.name)));
 }
 
@@ -66,7 +71,10 @@ fn unequal((key, equal): (&'static str, bool)) -> Option<&'static str> {
     (!equal).then_some(key)
 }
 
-fn milestone_keys((old, new): (&Plan, &Plan), (before, after): (MilestoneIndex, MilestoneIndex)) -> Vec<&'static str> {
+fn milestone_keys(
+    (old, new): (&Plan, &Plan),
+    (before, after): (MilestoneIndex, MilestoneIndex),
+) -> Vec<&'static str> {
     let Milestone { id: _, title, description, owner, due, priority } = old.milestone(before);
     let now = new.milestone(after);
     let fields = [
@@ -98,8 +106,16 @@ fn task_keys((old, new): (&Plan, &Plan), (before, after): (TaskIndex, TaskIndex)
     if did != does {
         keys.push(action_key(if does == Action::Checkpoint { &did } else { &does }));
     }
-    let TaskSettings { env, working_dir, timeout, retry, resources, requires, at_most_once, continue_on_error } =
-        old.settings(before);
+    let TaskSettings {
+        env,
+        working_dir,
+        timeout,
+        retry,
+        resources,
+        requires,
+        at_most_once,
+        continue_on_error,
+    } = old.settings(before);
     let now = new.settings(after);
     let fields = [
         ("needs", needs(old, old.needs(before)) == needs(new, new.needs(after))),

@@ -320,7 +320,8 @@ fn ready(state: &State, task: TaskIndex) -> Vec<Reason> {
         reasons.push(Reason::NeverFits { asks: class.describe(), agents: rooms() });
     } else if !live().any(|agent| has_room(&room(agent, class))) {
         let goes_first = |&other: &TaskIndex| {
-            state.task(other).status == TaskStatus::Ready && state.order().rank(other) < state.order().rank(task)
+            state.task(other).status == TaskStatus::Ready
+                && state.order().rank(other) < state.order().rank(task)
         };
         let ahead = state.plan().tasks().filter(goes_first).count();
         reasons.push(Reason::NoRoom { asks: class.describe(), ahead, agents: rooms() });
@@ -406,7 +407,11 @@ milestones:
     }
 
     fn failed() -> Outcome {
-        Outcome::Failed { kind: cairn_model::FailureKind::ExitCode, message: "exit code 1".into(), exit_code: Some(1) }
+        Outcome::Failed {
+            kind: cairn_model::FailureKind::ExitCode,
+            message: "exit code 1".into(),
+            exit_code: Some(1),
+        }
     }
 
     #[test]
@@ -423,7 +428,8 @@ milestones:
     fn a_milestone_that_waits_holds_back_its_tasks() {
         let mut state = submitted_state(PLAN);
         command(&mut state, 0, Command::Tick);
-        let [Reason::Needs(needs), Reason::MilestoneNeeds { milestone, waiting }] = &why(&state, "ship/publish")[..]
+        let [Reason::Needs(needs), Reason::MilestoneNeeds { milestone, waiting }] =
+            &why(&state, "ship/publish")[..]
         else {
             panic!("both")
         };
@@ -437,7 +443,9 @@ milestones:
         command(&mut state, 0, agent("local-1", 4, 3_000));
         let [Reason::Offered { agent }] = &why(&state, "build/compile")[..] else { panic!("offered") };
         assert_eq!(agent.as_deref(), Some("local-1"));
-        let [Reason::NoRoom { asks, ahead: 0, agents }] = &why(&state, "build/lint")[..] else { panic!("no room") };
+        let [Reason::NoRoom { asks, ahead: 0, agents }] = &why(&state, "build/lint")[..] else {
+            panic!("no room")
+        };
         assert_eq!(asks, "cpus 2");
         assert_eq!((agents[0].resources[0].free, agents[0].slots.free), (1.0, 3.0));
         let [Reason::NeverFits { agents, .. }] = &why(&state, "build/gpu")[..] else { panic!("never") };
@@ -458,7 +466,9 @@ milestones:
         command(&mut state, 10, Command::Tick);
         finish(&mut state, "build/compile", 11, failed());
         assert!(matches!(&why(&state, "build/compile")[..], [Reason::Failed { error: Some(_) }]));
-        let [Reason::Skipped { cause: Some(cause) }] = &why(&state, "ship/publish")[..] else { panic!("skipped") };
+        let [Reason::Skipped { cause: Some(cause) }] = &why(&state, "ship/publish")[..] else {
+            panic!("skipped")
+        };
         assert_eq!((cause.id.as_str(), cause.status), ("build/compile", "failed"));
     }
 

@@ -12,7 +12,9 @@ mod path;
 mod score;
 
 pub use difference::differences;
-pub use explain::{AgentRoom, Explanation, FailureView, MAX_LISTED, Need, Reason, ResourceRoom, Waiting, explain_task};
+pub use explain::{
+    AgentRoom, Explanation, FailureView, MAX_LISTED, Need, Reason, ResourceRoom, Waiting, explain_task,
+};
 pub use path::{CriticalPath, Timing, critical_path, level_sizes, run_critical_path};
 pub use score::{
     COORDINATION_WEIGHT, Coordination, Profile, Scale, Score, Terms, USERS_WINDOW_SECONDS, coordination,

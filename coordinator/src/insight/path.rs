@@ -157,7 +157,11 @@ tasks:
     fn a_duration_that_is_not_known_leaves_the_length_unknown() {
         let (plan, graph) = plan_of(&DIAMOND.replace(", estimate: 60s", ""));
         let path = critical_path(&plan, &graph);
-        assert_eq!((path.unknown, path.length()), (0, Some(Duration::from_secs(35))), "b counts 15 s, c 20 s");
+        assert_eq!(
+            (path.unknown, path.length()),
+            (0, Some(Duration::from_secs(35))),
+            "b counts 15 s, c 20 s"
+        );
         let (plan, graph) = plan_of(&DIAMOND.replace(", estimate: 10s", ""));
         let path = critical_path(&plan, &graph);
         assert_eq!((path.unknown, path.length(), path.known), (1, None, Duration::from_secs(65)));

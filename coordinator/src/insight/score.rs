@@ -150,7 +150,8 @@ pub fn coordination(plan: &Plan) -> Coordination {
         plan.all_settings().iter().map(|settings| (&settings.requires, &settings.resources)).collect();
     let distinct_demands = demands.len() as u64;
     let milestones = number(plan.milestones().len().max(1) as u64);
-    let complexity = number(across) / milestones + number(largest_fan_in) / 10.0 + number(distinct_demands) / 4.0;
+    let complexity =
+        number(across) / milestones + number(largest_fan_in) / 10.0 + number(distinct_demands) / 4.0;
     Coordination { needs_across_milestones: across, largest_fan_in, distinct_demands, complexity }
 }
 

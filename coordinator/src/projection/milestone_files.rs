@@ -114,14 +114,17 @@ fn touched(plan: &Plan, event: &Event) -> Touched {
     match event {
         Event::RunSubmitted(_) | Event::AgentJoined(_) | Event::AgentLost { .. } => Touched::None,
         Event::OwnerChanged { .. } => Touched::None,
-        Event::RunInterrupted { .. } | Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => {
-            Touched::None
+        Event::RunInterrupted { .. }
+        | Event::RunCompleted { .. }
+        | Event::RunFailed
+        | Event::RunCancelled => Touched::None,
+        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
+            match scope {
+                Scope::Run => Touched::All,
+                Scope::Milestone(milestone) => Touched::Milestone(*milestone),
+                Scope::Task(task) => Touched::Milestone(plan.milestone_of(*task)),
+            }
         }
-        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => match scope {
-            Scope::Run => Touched::All,
-            Scope::Milestone(milestone) => Touched::Milestone(*milestone),
-            Scope::Task(task) => Touched::Milestone(plan.milestone_of(*task)),
-        },
         Event::MilestoneStarted { milestone }
         | Event::MilestoneCompleted { milestone }
         | Event::MilestoneFailed { milestone }
@@ -182,7 +185,9 @@ fn render(state: &State, index: MilestoneIndex) -> String {
     let (plan, milestone) = (state.plan(), state.plan().milestone(index));
     let tally = state.milestone(index);
     let mut out = String::with_capacity(512);
-    let mut line = |key: &str, value: &dyn std::fmt::Display| drop(writeln!(out, "{key}: {value}"));
+    let mut line = |key: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(out, "{key}: {value}");
+    };
     line("schema", &1);
     line("run", &state.run().id);
     line("milestone", &quoted(&milestone.id));
@@ -208,7 +213,9 @@ fn render(state: &State, index: MilestoneIndex) -> String {
     }
     let (completed, failed) = (tally.completed, tally.failed + tally.warnings);
     let (skipped, cancelled, open) = (tally.skipped, tally.cancelled, tally.open);
-    let counts = format!("{{open: {open}, completed: {completed}, failed: {failed}, skipped: {skipped}, cancelled: {cancelled}}}");
+    let counts = format!(
+        "{{open: {open}, completed: {completed}, failed: {failed}, skipped: {skipped}, cancelled: {cancelled}}}"
+    );
     line("tasks_total", &total);
     line("counts", &counts);
     if plan.task_count() <= MAX_LISTED_TASKS && total > 0 {
@@ -234,7 +241,8 @@ fn render_task(out: &mut String, state: &State, task: TaskIndex) {
         let _ = write!(out, ", progress: {}", f64::from(row.permille) / 1000.0);
     }
     if let Some(failure) = state.failure(task) {
-        let _ = write!(out, ", error: {{kind: {}, message: {}}}", failure.kind.name(), quoted(&failure.message));
+        let _ =
+            write!(out, ", error: {{kind: {}, message: {}}}", failure.kind.name(), quoted(&failure.message));
     }
     if let Some(cause) = row.skipped_because_of() {
         let _ = write!(out, ", because_of: {}", quoted(&state.plan().task_name(cause)));

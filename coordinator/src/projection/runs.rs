@@ -187,7 +187,8 @@ impl<'a> Head<'a> {
         let rest = body.strip_prefix("{\"event_id\":\"")?;
         let (_, rest) = rest.split_once("\",\"event_type\":\"")?;
         let (event_type, rest) = rest.split_once('"')?;
-        let rest = rest.strip_prefix(",\"schema\":")?.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let rest =
+            rest.strip_prefix(",\"schema\":")?.trim_start_matches(|digit: char| digit.is_ascii_digit());
         let (timestamp, _) = rest.strip_prefix(",\"metadata\":{\"timestamp\":\"")?.split_once('"')?;
         let is_plain = !event_type.contains('\\') && !timestamp.contains('\\');
         is_plain.then(|| Self { event_type: event_type.into(), timestamp: timestamp.into() })
@@ -249,7 +250,8 @@ mod tests {
         let mut state = State::new(Arc::new(plan), Arc::new(graph));
         let mut encoder = Encoder::new("apollo.1", HashMap::new());
         let mut fold = RunsFold::default();
-        let submitted = RunSubmitted { run: "apollo.1".into(), tasks: 4, milestones: 1, ..RunSubmitted::default() };
+        let submitted =
+            RunSubmitted { run: "apollo.1".into(), tasks: 4, milestones: 1, ..RunSubmitted::default() };
         let commands = [
             (1, Command::Submit(Box::new(submitted))),
             (2, agent("local-1", 1, 1_000)),
@@ -275,7 +277,10 @@ mod tests {
         let other = r#"{"metadata":{"timestamp":"2026-01-01T00:00:00Z"},"event_data":{"event_type":"no"},"event_type":"RunFailed"}"#;
         for body in [ours, other] {
             let head = Head::of(body).expect("a head");
-            assert_eq!((head.event_type.as_ref(), head.at()), ("RunFailed", Timestamp::parse("2026-01-01T00:00:00Z")));
+            assert_eq!(
+                (head.event_type.as_ref(), head.at()),
+                ("RunFailed", Timestamp::parse("2026-01-01T00:00:00Z"))
+            );
         }
         assert!(Head::at_beginning(ours).is_some() && Head::at_beginning(other).is_none());
         assert!(Head::of("nonsense").is_none());

@@ -53,7 +53,11 @@ impl<'a> StatusView<'a> {
             milestones: milestones.map(|milestone| MilestoneView::new(state, milestone)).collect(),
             tasks: Tasks(state),
             forecast: None,
-            critical_path: run_critical_path(state).tasks.into_iter().map(|task| plan.task_name(task)).collect(),
+            critical_path: run_critical_path(state)
+                .tasks
+                .into_iter()
+                .map(|task| plan.task_name(task))
+                .collect(),
         }
     }
 }
@@ -196,7 +200,7 @@ impl<'a> TaskView<'a> {
             progress: f64::from(row.permille) / 1000.0,
             started_at: has_run.then_some(Moment(row.since)),
             finished_at: has_ended.then(|| Moment(row.since.plus(row.duration))),
-            duration_seconds: (has_run && has_ended).then(|| row.duration.as_secs_f64()),
+            duration_seconds: (has_run && has_ended).then_some(row.duration.as_secs_f64()),
             error: error(state, task),
         }
     }
@@ -290,13 +294,20 @@ milestones:
     fn failures_and_what_they_skip_say_why() {
         let mut state = submitted_state(PLAN);
         command(&mut state, 1, agent("local-1", 1, 1_000));
-        let failed = Outcome::Failed { kind: FailureKind::ExitCode, message: "exit code 7".into(), exit_code: Some(7) };
+        let failed = Outcome::Failed {
+            kind: FailureKind::ExitCode,
+            message: "exit code 7".into(),
+            exit_code: Some(7),
+        };
         report(&mut state, "build/compile", 3, ended(failed, 1_000_000, 2_000_000));
         let view = view(&state);
         assert_eq!((&view["status"], &view["progress"]), (&json!("failed"), &json!(0.0)));
         assert_eq!(view["tasks"][0]["exit_code"], json!(7));
         assert_eq!(view["tasks"][0]["error"], json!({"kind": "exit_code", "message": "exit code 7"}));
-        assert_eq!(view["tasks"][2]["error"], json!({"kind": "skipped", "message": "build/compile is failed"}));
+        assert_eq!(
+            view["tasks"][2]["error"],
+            json!({"kind": "skipped", "message": "build/compile is failed"})
+        );
         assert_eq!(view["tasks"][2]["started_at"], Value::Null);
     }
 }

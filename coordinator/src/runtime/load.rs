@@ -110,7 +110,11 @@ pub fn find_run(reader: &LogReader, name: &str) -> Result<RunSummary, LoadError>
 ///
 /// # Errors
 /// It is not a plan (any more).
-pub fn read_plan(name: &str, text: String, parameters: &[(String, String)]) -> Result<(Arc<Plan>, Arc<Graph>), Diagnostics> {
+pub fn read_plan(
+    name: &str,
+    text: String,
+    parameters: &[(String, String)],
+) -> Result<(Arc<Plan>, Arc<Graph>), Diagnostics> {
     let source = Source { name: name.to_owned(), text };
     let parsed = parse(&source, &Options { params: parameters, limits: Limits::local() })?;
     let graph = parsed.graph(&source)?;

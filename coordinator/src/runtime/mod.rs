@@ -14,7 +14,9 @@ mod load;
 mod run_loop;
 mod snapshot;
 
-pub use load::{LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run, read_plan};
+pub use load::{
+    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run, read_plan,
+};
 pub use run_loop::{Input, Observer, RunConfig, RunError, RunLoop, Update};
 
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! The loop that owns a run.
 
 use super::new_id;
-use crate::codec::{Encoder, Envelope};
 use super::snapshot;
+use crate::codec::{Encoder, Envelope};
 use crate::store::{Append, AppendError, Appended, EventStore, Ticket};
 use cairn_engine::{Effect, Rejection, State, decide, next_deadline, react, recover};
 use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
@@ -225,7 +225,8 @@ impl RunLoop {
         }
         self.since_snapshot = 0;
         let versions = self.encoder.versions();
-        let Some(snapshot) = snapshot::take(&self.state, &self.config.plan_hash, versions, self.position) else {
+        let Some(snapshot) = snapshot::take(&self.state, &self.config.plan_hash, versions, self.position)
+        else {
             return;
         };
         let store = self.config.store.clone();
@@ -299,8 +300,7 @@ impl RunLoop {
             self.settle(after);
             return Ok(());
         }
-        let envelope =
-            Envelope { id: new_id(), at, user: &self.config.user, correlation: &self.correlation };
+        let envelope = Envelope { id: new_id(), at, user: &self.config.user, correlation: &self.correlation };
         let Self { encoder, state, .. } = self;
         let agents = state.agents();
         let name = |agent: AgentIndex| agents.get(agent.get()).map_or("", |agent| agent.spec.id.as_str());
@@ -324,7 +324,8 @@ impl RunLoop {
 
     fn release(&mut self, answer: (Result<Appended, AppendError>, Pending)) -> Result<(), RunError> {
         let (answer, pending) = answer;
-        let appended = answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
+        let appended =
+            answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
         self.position = appended.position + pending.events.len() as u64 - 1;
         self.since_snapshot += pending.events.len() as u64;
         for event in &pending.events {

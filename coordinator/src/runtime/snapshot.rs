@@ -49,7 +49,12 @@ pub fn pace(state: &State) -> u64 {
 
 /// A snapshot of a run whose durable events end at `position`; `None` if it would be too large.
 #[must_use]
-pub fn take(state: &State, plan_hash: &str, versions: &HashMap<StreamId, u64>, position: u64) -> Option<Snapshot> {
+pub fn take(
+    state: &State,
+    plan_hash: &str,
+    versions: &HashMap<StreamId, u64>,
+    position: u64,
+) -> Option<Snapshot> {
     let mut names: Vec<_> = versions.iter().map(|(stream, version)| (stream.as_str(), *version)).collect();
     names.sort_unstable();
     let name = state.run().id.clone();
@@ -68,6 +73,7 @@ pub fn read(snapshot: &Snapshot, plan_hash: &str) -> Option<Restored> {
     }
     let rest = snapshot.bytes.get(length..)?;
     let (image, _) = bincode::serde::decode_from_slice(rest, format()).ok()?;
-    let versions = head.versions.into_iter().map(|(stream, version)| (StreamId::new(stream), version)).collect();
+    let versions =
+        head.versions.into_iter().map(|(stream, version)| (StreamId::new(stream), version)).collect();
     Some(Restored { image, versions })
 }

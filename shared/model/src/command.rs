@@ -98,7 +98,8 @@ pub enum ReportKind {
 pub enum Command {
     /// Start the run.
     Submit(Box<RunSubmitted>),
-    /// Continue the run under a new owner. Agents of the owner before are to be declared lost one by one.
+    /// Continue the run under a new owner. The agents of a closed fleet lived with the owner before and are lost
+    /// with it; those of an open one are asked what they have.
     TakeOver {
         /// The new owner's epoch.
         epoch: u64,

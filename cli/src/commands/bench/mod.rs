@@ -118,7 +118,13 @@ fn text(row: &Row) -> String {
 }
 
 impl Row {
-    fn new(name: &'static str, tasks: u32, took: Duration, limit: &'static str, limit_per_second: f64) -> Self {
+    fn new(
+        name: &'static str,
+        tasks: u32,
+        took: Duration,
+        limit: &'static str,
+        limit_per_second: f64,
+    ) -> Self {
         let seconds = took.as_secs_f64();
         let tasks_per_second = f64::from(tasks) / seconds;
         let ratio = tasks_per_second / limit_per_second;
@@ -158,7 +164,8 @@ fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, 
     let state_directory = std::path::absolute(directory.join("state")).map_err(|error| broken(&error))?;
     let clock = Clock::start(Timestamp(0));
     let holder = Holder::this_process("cairn bench", clock.now());
-    let store = FileStore::open(&state_directory, &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
+    let store =
+        FileStore::open(&state_directory, &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
     let text = workload::plan(args.tasks, args.shape, work);
     let plan_hash = plans::save(&state_directory, &text).map_err(|error| broken(&error))?;
     let (plan, graph) = cairn_coordinator::runtime::read_plan("bench", text, &[])
@@ -206,7 +213,8 @@ fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
     let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
     let appends = u64::from(args.tasks).div_ceil(BATCH);
     let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
-    let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
+    let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id()))
+        .map_err(|error| broken(&error))?;
     let stream = StreamId::new("bench.1");
     let began = clock.now();
     // Like the bare loop, each batch is durable before the next but one is made.
@@ -219,7 +227,9 @@ fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
             body: body.clone(),
         };
         waiting.push_back(store.submit(Append { epoch: 1, records: (0..BATCH).map(record).collect() }));
-        if waiting.len() > 1 && let Some(ticket) = waiting.pop_front() {
+        if waiting.len() > 1
+            && let Some(ticket) = waiting.pop_front()
+        {
             ticket.wait().map_err(|error| broken(&error))?;
         }
     }
@@ -256,7 +266,8 @@ fn engine(args: &Args) -> Row {
         decided.map(drop).expect("the commands fit the state");
         let done = |event: &Event| match *event {
             Event::TaskDispatched { task, attempt, agent } => {
-                let kind = ReportKind::Finished { outcome: Outcome::Completed, started_at: now, finished_at: now };
+                let kind =
+                    ReportKind::Finished { outcome: Outcome::Completed, started_at: now, finished_at: now };
                 Some(Report { task, attempt, agent, kind })
             }
             _ => None,

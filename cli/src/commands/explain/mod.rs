@@ -56,11 +56,7 @@ impl Subject {
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let topic = args.topic.as_deref();
     let is_size = matches!(topic, Some("scale" | "storage" | "pattern"));
-    let subject = if is_plan(&args.subject) {
-        of_plan(args)?
-    } else {
-        of_run(args, context, is_size)?
-    };
+    let subject = if is_plan(&args.subject) { of_plan(args)? } else { of_run(args, context, is_size)? };
     match topic {
         None => overview::explain(&subject, context)?,
         Some(topic) if is_size => size::explain(&subject, topic, context)?,
@@ -72,7 +68,8 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
 /// A file goes before a run of the same name; what looks like a path is one.
 fn is_plan(subject: &str) -> bool {
     let path = Path::new(subject);
-    let looks_like_file = ["yaml", "yml", "json"].iter().any(|end| path.extension().is_some_and(|is| is == *end));
+    let looks_like_file =
+        ["yaml", "yml", "json"].iter().any(|end| path.extension().is_some_and(|is| is == *end));
     subject == "-" || subject.contains('/') || looks_like_file || path.is_file()
 }
 

@@ -84,7 +84,7 @@ fn step(subject: &Subject, task: TaskIndex) -> Step {
         id: subject.plan().task_name(task),
         status: subject.is_run.then(|| row.status.name()),
         expected_seconds: subject.plan().expected_duration(task).map(|duration| duration.as_secs_f64()),
-        duration_seconds: has_run.then(|| row.duration.as_secs_f64()),
+        duration_seconds: has_run.then_some(row.duration.as_secs_f64()),
     }
 }
 
@@ -106,7 +106,7 @@ fn demands(subject: &Subject) -> Vec<Demand> {
             None => demands.push(Demand { asks, tasks }),
         }
     }
-    demands.sort_by(|one, other| other.tasks.cmp(&one.tasks));
+    demands.sort_by_key(|demand| std::cmp::Reverse(demand.tasks));
     demands
 }
 
@@ -126,7 +126,8 @@ fn text(subject: &Subject, overview: &Overview<'_>, path: &CriticalPath, style: 
         let _ = write!(out, " ({} of them without an `estimate`)", path.unknown);
     }
     out.push('\n');
-    let seconds = |seconds: f64| duration(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let seconds =
+        |seconds: f64| duration(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default());
     let rows = path.tasks.iter().zip(&overview.critical_path).take(MAX_ROWS).map(|(&task, step)| {
         let state = match subject.is_run {
             true => Cell::state(style, subject.state.task(task).status),
@@ -151,9 +152,10 @@ fn text(subject: &Subject, overview: &Overview<'_>, path: &CriticalPath, style: 
         count(tasks as u64, "task", "tasks")
     );
     out.push_str("\nwhat tasks ask of an agent:\n");
-    let rows = overview.demands.iter().map(|demand| {
-        vec![Cell::right(grouped(demand.tasks as u64)), Cell::new(demand.asks.clone())]
-    });
+    let rows = overview
+        .demands
+        .iter()
+        .map(|demand| vec![Cell::right(grouped(demand.tasks as u64)), Cell::new(demand.asks.clone())]);
     out.push_str(&table(style, "  ", &rows.collect::<Vec<_>>()));
     out
 }

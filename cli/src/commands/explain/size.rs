@@ -111,7 +111,10 @@ fn text(size: &Size<'_>, topic: &str, style: &Style) -> String {
             )
         }
     };
-    out.push_str(&format!("\nA {} run asks for {asked}.\nThis release {does}, whatever the scale.\n", scale.name()));
+    out.push_str(&format!(
+        "\nA {} run asks for {asked}.\nThis release {does}, whatever the scale.\n",
+        scale.name()
+    ));
     out
 }
 
@@ -143,10 +146,6 @@ fn term_rows(terms: &Terms) -> Vec<Vec<Cell>> {
         row(times(5.0, *dependency_depth), "5 * dependency_depth", dependency_depth.to_string()),
         row(concurrent_users.and_then(|users| times(3.0, users)), "3 * concurrent_users", users),
         row(data_mb.map(|data| data / 10.0), "data_mb / 10", data),
-        row(
-            Some(COORDINATION_WEIGHT * coordination.complexity),
-            "10 * coordination_complexity",
-            entangled,
-        ),
+        row(Some(COORDINATION_WEIGHT * coordination.complexity), "10 * coordination_complexity", entangled),
     ]
 }

@@ -24,7 +24,8 @@ pub fn explain(subject: &Subject, name: &str, context: &Context) -> Result<(), F
         Named::Milestone(milestone) => {
             let id = &subject.plan().milestone(milestone).id;
             let first = subject.plan().tasks_of(milestone).next();
-            let help = first.map(|task| format!("name one of its tasks, such as {}", subject.plan().task_name(task)));
+            let help = first
+                .map(|task| format!("name one of its tasks, such as {}", subject.plan().task_name(task)));
             let failure = Failure::new(Exit::Usage, format!("{id} is a milestone, not a task"));
             return Err(Failure { help, ..failure });
         }
@@ -33,9 +34,10 @@ pub fn explain(subject: &Subject, name: &str, context: &Context) -> Result<(), F
     if context.format != Format::Text {
         return print_value(context, &explanation);
     }
-    let run_status = subject.state.run().status;
-    let nobody_works = subject.is_run && !run_status.is_final() && writer(context).is_none();
-    let shown = Shown { subject, now: now(&subject.state), style: Style::stdout(context) };
+    let is_unfinished = subject.is_run && !subject.state.run().status.is_final();
+    let writer = if is_unfinished { writer(context) } else { None };
+    let nobody_works = is_unfinished && writer.is_none();
+    let shown = Shown { subject, now: now(&subject.state, writer.as_ref()), style: Style::stdout(context) };
     print_text(&shown.text(task, &explanation, nobody_works))
 }
 
@@ -53,7 +55,8 @@ impl Shown<'_> {
             out.push_str(&format!(" is {} in {run}", self.style.state(explanation.status)));
         }
         out.push('\n');
-        let mut lines: Vec<String> = explanation.reasons.iter().flat_map(|reason| self.reason(reason)).collect();
+        let mut lines: Vec<String> =
+            explanation.reasons.iter().flat_map(|reason| self.reason(reason)).collect();
         if lines.is_empty() {
             lines.push("needs nothing: it can be started first".to_owned());
         }
@@ -99,7 +102,9 @@ impl Shown<'_> {
             }
             Reason::Retry { at, error } => {
                 let wait = Timestamp::parse(at).map_or(Duration::ZERO, |at| at.since(self.now));
-                let why = error.as_ref().map_or_else(String::new, |error| format!(": the last one failed: {}", said(error)));
+                let why = error
+                    .as_ref()
+                    .map_or_else(String::new, |error| format!(": the last one failed: {}", said(error)));
                 vec![format!("the next attempt is due in {}{why}", duration(wait))]
             }
             Reason::RunPaused => vec!["the run is paused".to_owned()],
@@ -122,11 +127,15 @@ impl Shown<'_> {
                 lines
             }
             Reason::NextDecision => vec!["nothing holds it back: it is started next".to_owned()],
-            Reason::Offered { agent } => vec![format!("offered to {}, its start is not told yet", or_unknown(agent))],
+            Reason::Offered { agent } => {
+                vec![format!("offered to {}, its start is not told yet", or_unknown(agent))]
+            }
             Reason::Runs { agent, since, progress, message } => {
                 let since = Timestamp::parse(since).unwrap_or(self.now);
-                let far = if *progress > 0.0 { format!(", {:.0} % done", progress * 100.0) } else { String::new() };
-                let says = message.as_deref().map_or_else(String::new, |text| format!(": {}", one_line(text)));
+                let far =
+                    if *progress > 0.0 { format!(", {:.0} % done", progress * 100.0) } else { String::new() };
+                let says =
+                    message.as_deref().map_or_else(String::new, |text| format!(": {}", one_line(text)));
                 let long = duration(self.now.since(since));
                 vec![format!("runs on {} since {} ({long}){far}{says}", or_unknown(agent), moment(since))]
             }
@@ -135,7 +144,12 @@ impl Shown<'_> {
                 vec![format!("it took {}", duration(took))]
             }
             Reason::Failed { error } => {
-                vec![error.as_ref().map_or_else(|| "it failed".to_owned(), |error| format!("it failed: {}", said(error)))]
+                vec![
+                    error.as_ref().map_or_else(
+                        || "it failed".to_owned(),
+                        |error| format!("it failed: {}", said(error)),
+                    ),
+                ]
             }
             Reason::Skipped { cause } => vec![match cause {
                 Some(cause) => format!("skipped because of {}", self.need(cause)),
@@ -146,7 +160,8 @@ impl Shown<'_> {
     }
 
     fn waiting(&self, what: &str, waiting: &Waiting) -> Vec<String> {
-        let mut lines: Vec<_> = waiting.needs.iter().map(|need| format!("{what} {}", self.need(need))).collect();
+        let mut lines: Vec<_> =
+            waiting.needs.iter().map(|need| format!("{what} {}", self.need(need))).collect();
         if waiting.omitted > 0 {
             lines.push(format!("{what} {} more", grouped(waiting.omitted as u64)));
         }
@@ -178,9 +193,8 @@ fn one_line(text: &str) -> String {
 fn lacks(agent: &AgentRoom, has: impl Fn(&ResourceRoom) -> f64) -> String {
     let short = |room: &&ResourceRoom| has(room) < room.wanted;
     let rooms = std::iter::once(&agent.slots).chain(&agent.resources).filter(short);
-    let mut lacks: Vec<_> = rooms
-        .map(|room| format!("{} of {} {} free", room.free, room.total, room.name))
-        .collect();
+    let mut lacks: Vec<_> =
+        rooms.map(|room| format!("{} of {} {} free", room.free, room.total, room.name)).collect();
     lacks.extend(agent.missing_labels.iter().map(|label| format!("no label {label}")));
     format!("{}: {}", agent.agent, lacks.join(", "))
 }

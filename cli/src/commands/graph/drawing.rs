@@ -186,7 +186,10 @@ ship  ← build
     fn a_large_plan_is_shown_in_numbers() {
         let mut text = String::from("version: 1\nproject: big\ntasks:\n");
         for at in 0..300 {
-            text.push_str(&format!("  - {{id: t{at}, run: x, needs: [{}]}}\n", if at < 240 { "" } else { "t0" }));
+            text.push_str(&format!(
+                "  - {{id: t{at}, run: x, needs: [{}]}}\n",
+                if at < 240 { "" } else { "t0" }
+            ));
         }
         let text = drawn(&text);
         assert!(text.contains("level 1  240  ████████████████████████████████████████\n"), "{text}");

@@ -16,7 +16,8 @@ pub fn dot(plan: &Plan) -> String {
     out.push_str("  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
     for milestone in milestones(plan) {
         let row = plan.milestone(milestone);
-        let label = row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}\n{title}", row.id));
+        let label =
+            row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}\n{title}", row.id));
         writeln!(out, "  subgraph {} {{", quoted(&format!("cluster_{}", row.id))).expect(WRITTEN);
         writeln!(out, "    label={};", quoted(&label)).expect(WRITTEN);
         if has_edges[milestone.get()] {
@@ -56,7 +57,8 @@ pub fn mermaid(plan: &Plan) -> String {
     let mut out = String::from("flowchart LR\n");
     for milestone in milestones(plan) {
         let row = plan.milestone(milestone);
-        let label = row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}: {title}", row.id));
+        let label =
+            row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}: {title}", row.id));
         writeln!(out, "  subgraph m{}[\"{}\"]", milestone.0, escaped(&label)).expect(WRITTEN);
         for task in plan.tasks_of(milestone) {
             writeln!(out, "    t{}[\"{}\"]", task.0, escaped(plan.task_id(task))).expect(WRITTEN);

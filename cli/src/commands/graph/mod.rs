@@ -60,7 +60,10 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
             out.text(&drawing::draw(plan, graph, &Style::stdout(context)))?;
         }
         (Some(Drawing::Json), format) => {
-            out.value(if format == Format::Jsonl { format } else { Format::Json }, &GraphView::new(plan, graph))?;
+            out.value(
+                if format == Format::Jsonl { format } else { Format::Json },
+                &GraphView::new(plan, graph),
+            )?;
         }
         (None, format) => out.value(format, &GraphView::new(plan, graph))?,
     }
@@ -198,6 +201,7 @@ impl Serialize for Edges<'_> {
             to: String,
         }
         let plan = self.0;
-        serializer.collect_seq(edges(plan).map(|(from, to)| Edge { from: from.name(plan), to: to.name(plan) }))
+        serializer
+            .collect_seq(edges(plan).map(|(from, to)| Edge { from: from.name(plan), to: to.name(plan) }))
     }
 }

@@ -151,7 +151,9 @@ fn nothing(state: &State, selection: &Selection, logs: &Logs) -> String {
     match (logs.attempt, row.attempt) {
         _ if !state.plan().takes_slot(task) => format!("{name} starts no process that could write"),
         (_, 0) => format!("{name} has not been started: it is {}", row.status.name()),
-        (Some(wanted), newest) if wanted > newest => format!("{name} has had {newest} attempts, not {wanted}"),
+        (Some(wanted), newest) if wanted > newest => {
+            format!("{name} has had {newest} attempts, not {wanted}")
+        }
         (wanted, newest) if row.status == TaskStatus::InProgress && wanted.unwrap_or(newest) == newest => {
             format!("{name} has written nothing yet")
         }

@@ -88,7 +88,14 @@ impl Printer {
     ///
     /// # Errors
     /// The log cannot be read, or nobody listens.
-    pub fn from(&mut self, task: &str, attempt: u32, path: &Path, start: u64, to_end: bool) -> Result<u64, Failure> {
+    pub fn from(
+        &mut self,
+        task: &str,
+        attempt: u32,
+        path: &Path,
+        start: u64,
+        to_end: bool,
+    ) -> Result<u64, Failure> {
         let unreadable = |error: &io::Error| cannot_read(path, error);
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -98,7 +105,9 @@ impl Printer {
         };
         file.seek(SeekFrom::Start(start)).map_err(|error| unreadable(&error))?;
         match self.form {
-            Form::Verbatim { is_terminal: false } => self.copy(&mut file, start).map_err(|failure| failure.of(path)),
+            Form::Verbatim { is_terminal: false } => {
+                self.copy(&mut file, start).map_err(|failure| failure.of(path))
+            }
             Form::Value(_) => {
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
@@ -113,7 +122,8 @@ impl Printer {
                 loop {
                     line.clear();
                     let mut piece = (&mut reader).take(MAX_LINE_BYTES);
-                    let count = piece.read_until(b'\n', &mut line).map_err(|error| unreadable(&error))? as u64;
+                    let count =
+                        piece.read_until(b'\n', &mut line).map_err(|error| unreadable(&error))? as u64;
                     let is_whole = line.ends_with(b"\n") || count == MAX_LINE_BYTES;
                     if count == 0 || !(is_whole || to_end) {
                         return Ok(offset);
@@ -242,6 +252,9 @@ mod tests {
         let mut content = vec![b'x'; 3 * BLOCK_BYTES];
         content[BLOCK_BYTES - 1] = b'\n';
         content[2 * BLOCK_BYTES] = b'\n';
-        assert_eq!([1, 2, 3].map(|lines| last(&content, lines)), [2 * BLOCK_BYTES as u64 + 1, BLOCK_BYTES as u64, 0]);
+        assert_eq!(
+            [1, 2, 3].map(|lines| last(&content, lines)),
+            [2 * BLOCK_BYTES as u64 + 1, BLOCK_BYTES as u64, 0]
+        );
     }
 }

@@ -70,7 +70,8 @@ pub enum LocalError {
 /// # Errors
 /// The store failed, or the system.
 pub fn drive(local: LocalRun) -> Result<Ended, LocalError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LocalError::Setup)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LocalError::Setup)?;
     runtime.block_on(drive_here(local))
 }
 
@@ -92,7 +93,9 @@ async fn drive_here(local: LocalRun) -> Result<Ended, LocalError> {
     );
     for command in run.commands.drain(..) {
         // The commands were made for this very state.
-        owner.command(command).unwrap_or_else(|rejection| tracing::error!(%rejection, "a command was refused"));
+        owner
+            .command(command)
+            .unwrap_or_else(|rejection| tracing::error!(%rejection, "a command was refused"));
     }
     let index = owner.state().find_agent(AGENT_ID).unwrap_or(cairn_model::AgentIndex(0));
     owner.connect(index, orders_in);
@@ -183,12 +186,6 @@ fn prepare(local: &LocalRun) -> Prepared {
         commands.push(Command::Submit(Box::new(local.submitted.clone())));
     }
     commands.push(Command::TakeOver { epoch: local.epoch });
-    let reason = "the process that it lived in has ended";
-    let agents = state.agents().iter().enumerate();
-    commands.extend(agents.filter(|(_, agent)| !agent.lost).map(|(index, _)| Command::AgentLost {
-        agent: cairn_model::AgentIndex::new(index),
-        reason: reason.into(),
-    }));
     if state.run().status == cairn_engine::RunStatus::Paused {
         commands.push(Command::Resume { scope: cairn_model::Scope::Run });
     }
@@ -220,5 +217,7 @@ pub fn local_agent(jobs: NonZeroUsize, incarnation: u64) -> AgentSpec {
 /// Who runs this, as the system calls them.
 pub fn user_name() -> String {
     let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    named.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
+    named
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
 }

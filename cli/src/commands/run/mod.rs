@@ -10,8 +10,8 @@ mod summary;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::style::count;
 use crate::plan_file::{self, PlanFile};
+use crate::style::count;
 use crate::view;
 use cairn_coordinator::plans;
 use cairn_coordinator::projection::MilestoneFiles;
@@ -68,8 +68,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let jobs = args.jobs.or(context.jobs).unwrap_or_else(default_jobs);
     refuse_unplaceable(&file.plan, &file.graph, jobs)?;
     let clock = Clock::start(Timestamp(0));
-    let state_directory = std::path::absolute(&context.state)
-        .map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot tell where {} is: {error}", context.state.display())))?;
+    let state_directory = std::path::absolute(&context.state).map_err(|error| {
+        Failure::new(Exit::OutOfReach, format!("cannot tell where {} is: {error}", context.state.display()))
+    })?;
     let store = open_store(&state_directory, context, &clock)?;
     let marker = (MARKER.to_owned(), store.store_id().to_string());
     let found = cairn_agent::runner::end_leftovers(
@@ -81,12 +82,21 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }) as cairn_agent::runner::Clock),
     );
     if !found.is_empty() {
-        view::note(context, &format!("ended {} left over of a run that was killed", count(found.len() as u64, "process", "processes")));
+        view::note(
+            context,
+            &format!(
+                "ended {} left over of a run that was killed",
+                count(found.len() as u64, "process", "processes")
+            ),
+        );
     }
-    let begun = match resume::find(args, &file, &state_directory)? {
+    let begun = match resume::find(args, context, &file, &state_directory)? {
         resume::Found::Finished(exit) => return Ok(exit),
         resume::Found::Unfinished(run) => {
-            view::note(context, &format!("{} is continued: {}", run.submitted.run, summary::standing(&run.state)));
+            view::note(
+                context,
+                &format!("{} is continued: {}", run.submitted.run, summary::standing(&run.state)),
+            );
             Begun { state: run.state, versions: run.versions, submitted: run.submitted }
         }
         resume::Found::Nothing => begin(args, file, &store, &state_directory, &clock)?,
@@ -147,9 +157,19 @@ fn begin(
         plan_hash,
         plan_name: file.name,
         plan_directory: file.directory.to_string_lossy().into_owned(),
-        parameters: args.params.iter().cloned().collect::<std::collections::BTreeMap<_, _>>().into_iter().collect(),
+        parameters: args
+            .params
+            .iter()
+            .cloned()
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
         // 32 bits of it are enough, and every JSON reader keeps them exactly.
-        options: RunOptions { fail_fast: args.fail_fast, seed: clock.now().0 as u64 & 0xffff_ffff, closed_fleet: true },
+        options: RunOptions {
+            fail_fast: args.fail_fast,
+            seed: clock.now().0 as u64 & 0xffff_ffff,
+            closed_fleet: true,
+        },
         tasks: file.plan.task_count() as u64,
         milestones: file.plan.milestones().len() as u64,
     };
@@ -165,7 +185,9 @@ fn first_free_run(store: &FileStore, project: &str) -> Result<RunId, Failure> {
         .map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot set up an event loop: {error}")))?;
     let head = |number| -> Result<StreamHead, Failure> {
         let stream = StreamId::new(RunId::new(project, number).to_string());
-        runtime.block_on(store.stream_head(&stream)).map_err(|error| Failure::because(Exit::OutOfReach, &error))
+        runtime
+            .block_on(store.stream_head(&stream))
+            .map_err(|error| Failure::because(Exit::OutOfReach, &error))
     };
     let mut number = 1;
     while head(number)?.version > 0 {
@@ -182,7 +204,8 @@ fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<
     if !unfit.contains(&true) {
         return Ok(());
     }
-    let tasks: Vec<_> = plan.tasks().filter(|&task| !plan.is_checkpoint(task) && unfit[order.class_of(task)]).collect();
+    let tasks: Vec<_> =
+        plan.tasks().filter(|&task| !plan.is_checkpoint(task) && unfit[order.class_of(task)]).collect();
     let Some(&first) = tasks.first() else { return Ok(()) };
     let class = &order.classes()[order.class_of(first)];
     let others = match tasks.len() - 1 {
@@ -207,7 +230,8 @@ fn open_store(state: &Path, context: &Context, clock: &Clock) -> Result<FileStor
     FileStore::open(state, &holder, Options::new(new_id())).map_err(|error| {
         let failure = Failure::because(Exit::OutOfReach, &error);
         match error {
-            OpenError::Lock(_) => failure.help("wait for it to end, or give this run a state directory of its own with --state DIR"),
+            OpenError::Lock(_) => failure
+                .help("wait for it to end, or give this run a state directory of its own with --state DIR"),
             _ => failure,
         }
     })

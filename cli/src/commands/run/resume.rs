@@ -1,9 +1,12 @@
 //! Which run `--resume` continues.
 
 use super::Args;
+use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
+use crate::output;
 use crate::plan_file::PlanFile;
 use cairn_coordinator::insight::differences;
+use cairn_coordinator::projection::StatusView;
 use cairn_coordinator::runtime::{LoadError, LoadedRun, find_run, load_run};
 use cairn_coordinator::store::file::LogReader;
 use cairn_engine::RunStatus;
@@ -26,7 +29,12 @@ pub enum Found {
 ///
 /// # Errors
 /// The log cannot be read, or the plan is another one.
-pub fn find(args: &Args, file: &PlanFile, state_directory: &Path) -> Result<Found, Failure> {
+pub fn find(
+    args: &Args,
+    context: &Context,
+    file: &PlanFile,
+    state_directory: &Path,
+) -> Result<Found, Failure> {
     if !args.resume {
         return Ok(Found::Nothing);
     }
@@ -41,13 +49,18 @@ pub fn find(args: &Args, file: &PlanFile, state_directory: &Path) -> Result<Foun
     let name = newest.run.to_string();
     match run.state.run().status {
         RunStatus::Completed => {
-            crate::output::say(&format!("{name} is completed; nothing is left to do"));
+            output::say(&format!("{name} is completed; nothing is left to do"));
+            if context.format != Format::Text {
+                output::print_value(context, &StatusView::new(&run.state))?;
+            }
             return Ok(Found::Finished(Exit::Done));
         }
         status @ (RunStatus::Failed | RunStatus::Cancelled) => {
             let exit = if status == RunStatus::Failed { Exit::Failed } else { Exit::Cancelled };
             let message = format!("{name} has ended: {}; there is nothing to continue", status.name());
-            return Err(Failure::new(exit, message).help("start a new run with the same command without --resume"));
+            return Err(
+                Failure::new(exit, message).help("start a new run with the same command without --resume")
+            );
         }
         RunStatus::Absent | RunStatus::Active | RunStatus::Paused => {}
     }

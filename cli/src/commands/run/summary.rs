@@ -2,13 +2,14 @@
 
 use super::Args;
 use super::local::Ended;
-use crate::context::Context;
+use crate::context::{Context, Format};
+use crate::output;
 use crate::style::{self, Paint, Style, count};
 use cairn_agent::runner::tail;
-use cairn_engine::{RunStatus, State, TaskStatus};
+use cairn_coordinator::projection::StatusView;
+use cairn_engine::{State, TaskStatus};
 use cairn_model::TaskIndex;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Failed tasks told of in full; the rest is counted.
@@ -28,9 +29,13 @@ pub fn standing(state: &State) -> String {
 
 /// Prints the summary to stdout: text, or the run's status in the form that was asked for.
 pub fn print(context: &Context, ended: &Ended, state_directory: &Path, args: &Args) {
-    let text = text(ended, state_directory, args, &Style::stdout(context));
     // A closed stdout changes nothing about the run.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let _ = match context.format {
+        Format::Text => output::print_text(&text(ended, state_directory, args, &Style::stdout(context))),
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            output::print_value(context, &StatusView::new(&ended.state))
+        }
+    };
 }
 
 fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> String {
@@ -49,11 +54,16 @@ fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> St
             let _ = write!(out, ", {} {}", state.count(status), status.name());
         }
     }
-    let warnings: u32 = state.plan().milestones().iter().enumerate().map(|(index, _)| {
-        state.milestone(cairn_model::MilestoneIndex::new(index)).warnings
-    }).sum();
+    let warnings: u32 = state
+        .plan()
+        .milestones()
+        .iter()
+        .enumerate()
+        .map(|(index, _)| state.milestone(cairn_model::MilestoneIndex::new(index)).warnings)
+        .sum();
     if warnings > 0 {
-        let _ = write!(out, " ({} where the plan allows it)", count(u64::from(warnings), "failure", "failures"));
+        let _ =
+            write!(out, " ({} where the plan allows it)", count(u64::from(warnings), "failure", "failures"));
     }
     out.push('\n');
     if !run.status.is_final() {
@@ -70,7 +80,12 @@ fn failures(out: &mut String, state: &State, state_directory: &Path, style: &Sty
         let message = state.failure(task).map_or("", |failure| failure.message.as_str());
         let row = state.task(task);
         let attempts = if row.attempt > 1 { format!(" (attempt {})", row.attempt) } else { String::new() };
-        let _ = writeln!(out, "{} {}{attempts}: {message}", style.state(TaskStatus::Failed), state.plan().task_name(task));
+        let _ = writeln!(
+            out,
+            "{} {}{attempts}: {message}",
+            style.state(TaskStatus::Failed),
+            state.plan().task_name(task)
+        );
         let log = log_path(state_directory, state, task);
         // A task that printed nothing has no log.
         for line in tail(&log, LAST_LINES, LAST_BYTES).unwrap_or_default().lines() {
@@ -78,7 +93,8 @@ fn failures(out: &mut String, state: &State, state_directory: &Path, style: &Sty
         }
     }
     if failed.len() > MAX_FAILURES {
-        let _ = writeln!(out, "and {} more failed: cairn status {}", failed.len() - MAX_FAILURES, state.run().id);
+        let _ =
+            writeln!(out, "and {} more failed: cairn status {}", failed.len() - MAX_FAILURES, state.run().id);
     }
 }
 

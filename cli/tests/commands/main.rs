@@ -1,0 +1,5 @@
+//! The built binary, command by command.
+
+mod place;
+mod plans;
+mod runs;
