@@ -2,7 +2,7 @@
 //! timers, and reports.
 //!
 //! ```text
-//!   orders ──▶ ┌──────┐ ──▶ reports (batched: at once while there is nothing to start, else within 1 ms)
+//!   orders ──▶ ┌──────┐ ──▶ reports (at once while a slot is free; else what has gathered in a millisecond)
 //!   events ──▶ │ loop │ ──▶ runner
 //!   clock  ──▶ └──────┘
 //! ```
@@ -20,21 +20,17 @@ use cairn_shared::message::{OrderKind, Orders};
 use job::JobMaker;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-/// How long a report may wait for others while the agent has work that it can start without asking.
-const REPORT_LINGER: Duration = Duration::from_millis(1);
+/// How often the slots' events are looked at while the slots have work without our help. To be woken for each costs
+/// a twentieth of a short process.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Most reports of one message.
-const MAX_REPORTS: usize = 4096;
-
-/// Most runner events taken in at a time.
-const MAX_EVENTS: usize = 256;
-
-/// Jobs handed to the runner beyond its slots, so that a slot finds the next one without a word.
-const JOBS_AHEAD_PER_SLOT: usize = 2;
+/// Jobs handed to the runner beyond its slots: what they do in two polls, if they are short.
+const JOBS_AHEAD_PER_SLOT: usize = 8;
 
 /// Timers at a time: each is two entries of a tree.
 pub const MAX_TIMERS: u32 = 65_536;
@@ -72,39 +68,53 @@ pub struct AgentConfig {
 
 /// Runs an agent until its orders end: then all that still runs is killed at once. A coordinator that wants its
 /// tasks ended properly stops them and waits for the reports first.
-pub async fn run(
-    config: AgentConfig,
-    mut orders: mpsc::Receiver<Orders>,
-    reports: mpsc::Sender<Vec<Report>>,
-) {
-    let (events_in, mut events) = mpsc::unbounded_channel();
-    let mut agent = Agent::new(config, events_in);
-    let mut received = Vec::new();
+pub async fn run(config: AgentConfig, mut orders: mpsc::Receiver<Orders>, reports: mpsc::Sender<Vec<Report>>) {
+    let mailbox = Arc::new(Mailbox::default());
+    let mut agent = Agent::new(config, &mailbox);
     loop {
-        let deadline = agent.next_deadline();
-        let wait = deadline.map(|at| agent.config.clock.until(at));
+        let wait = agent.next_deadline().map(|at| agent.config.clock.until(at));
         tokio::select! {
             order = orders.recv() => match order {
                 Some(order) => agent.obey(order),
                 None => break,
             },
-            count = events.recv_many(&mut received, MAX_EVENTS) => {
-                debug_assert!(count > 0, "the agent holds a sender itself");
-                received.drain(..).for_each(|event| agent.hear(event));
-            }
+            () = mailbox.is_worth_a_look() => {}
             () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => agent.tick(),
         }
-        if agent.must_report() {
-            let batch = std::mem::take(&mut agent.reports);
-            agent.report_by = None;
-            if reports.send(batch).await.is_err() {
-                break;
-            }
+        agent.read(&mailbox);
+        if !agent.reports.is_empty() && reports.send(std::mem::take(&mut agent.reports)).await.is_err() {
+            break;
         }
     }
     let runner = agent.runner;
     // Joining threads blocks; nothing else is left to do for this task's thread.
     let _ = tokio::task::spawn_blocking(move || runner.shutdown(Urgency::Immediate)).await;
+}
+
+/// What the threads of the slots have said. Bounded by the jobs that the runner has: each says little.
+#[derive(Default)]
+struct Mailbox {
+    events: Mutex<Vec<RunnerEvent>>,
+    wake: Notify,
+    /// The slots have work: nobody needs to be woken, the loop looks by itself.
+    is_polled: AtomicBool,
+}
+
+impl Mailbox {
+    fn put(&self, event: RunnerEvent) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        if !self.is_polled.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<RunnerEvent> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn is_worth_a_look(&self) {
+        self.wake.notified().await;
+    }
 }
 
 struct Agent {
@@ -114,14 +124,14 @@ struct Agent {
     jobs: JobMaker,
     actions: Vec<Action>,
     reports: Vec<Report>,
-    report_by: Option<Timestamp>,
+    poll_at: Option<Timestamp>,
 }
 
 impl Agent {
-    fn new(config: AgentConfig, events: mpsc::UnboundedSender<RunnerEvent>) -> Self {
+    fn new(config: AgentConfig, mailbox: &Arc<Mailbox>) -> Self {
         let clock = config.clock.clone();
-        // Unbounded, yet bounded: a slot has one job at a time, and says little about it.
-        let sink = move |event| drop(events.send(event));
+        let mailbox = mailbox.clone();
+        let sink = move |event| mailbox.put(event);
         let settings = Settings {
             slots: config.slots,
             marker: config.marker.clone(),
@@ -137,12 +147,12 @@ impl Agent {
             config,
             actions: Vec::new(),
             reports: Vec::new(),
-            report_by: None,
+            poll_at: None,
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.machine.next_deadline().into_iter().chain(self.report_by).min()
+        self.machine.next_deadline().into_iter().chain(self.poll_at).min()
     }
 
     fn obey(&mut self, orders: Orders) {
@@ -157,6 +167,20 @@ impl Agent {
             self.machine.handle(input, now, &mut self.actions);
         }
         self.act(now);
+    }
+
+    /// Hears what the slots have said, and decides how to hear of the next.
+    fn read(&mut self, mailbox: &Mailbox) {
+        loop {
+            mailbox.take().into_iter().for_each(|event| self.hear(event));
+            let is_polled = self.machine.processes() > self.config.slots.get();
+            let was_polled = mailbox.is_polled.swap(is_polled, Ordering::SeqCst);
+            self.poll_at = is_polled.then(|| self.config.clock.now().plus(POLL_INTERVAL));
+            // What was said between the look and the change has woken nobody.
+            if is_polled || !was_polled {
+                return;
+            }
+        }
     }
 
     fn work(&self, id: AttemptId) -> Work {
@@ -214,18 +238,6 @@ impl Agent {
             self.machine.handle(input, now, &mut self.actions);
             self.act(now);
         }
-    }
-
-    /// Whether what there is to say goes out now. Says so at once when the coordinator's answer is needed to keep
-    /// the slots busy; while work is waiting here, messages may gather.
-    fn must_report(&mut self) -> bool {
-        if self.reports.is_empty() {
-            return false;
-        }
-        let has_work = self.machine.processes() > self.config.slots.get();
-        let now = self.config.clock.now();
-        let by = *self.report_by.get_or_insert_with(|| now.plus(REPORT_LINGER));
-        !has_work || self.reports.len() >= MAX_REPORTS || by <= now
     }
 }
 

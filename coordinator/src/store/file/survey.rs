@@ -101,9 +101,9 @@ impl Survey {
             let offset = reader.offset();
             let Found::Line(line) = reader.next_line()? else { break };
             let batch_before = self.last_batch;
-            let checked =
-                self.check_append(line, Hint { position: self.head.position + 1, segment: start, offset });
-            checked.map_err(|reason| self.damage(path.clone(), offset, reason))?;
+            let position = self.head.position + 1;
+            let checked = self.check_append(line, Hint { position, segment: start, offset });
+            checked.map_err(|reason| Damage { file: path.clone(), offset, position, reason })?;
             if let Some(last) = &mut self.last {
                 // The first write of a segment has begun with the header.
                 if self.last_batch != batch_before && self.last_batch != Some(start) {
