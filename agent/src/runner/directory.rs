@@ -12,6 +12,7 @@
 //! they were is told by their change times, which every entry made, removed or renamed in them and every change of
 //! their mode sets, and which nobody can set back: two `fstat`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -93,6 +94,34 @@ impl WorkRoot {
             made_at: now,
         })
     }
+}
+
+/// Removes the directories under `root` that a runner left when it was killed: all but those that a link of a kept
+/// attempt leads to. To be called when no runner uses `root`. What cannot be removed stays, and is said.
+pub fn sweep_abandoned(root: &Path) {
+    let is_place = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('-'));
+        name.is_some_and(|(life, number)| {
+            life.bytes().all(|byte| byte.is_ascii_hexdigit()) && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    let (places, runs): (Vec<_>, Vec<_>) = entries(root).partition(|path| is_place(path));
+    if places.is_empty() {
+        return;
+    }
+    let links = runs.iter().flat_map(|run| entries(run)).flat_map(|milestone| entries(&milestone));
+    let target = |link: PathBuf| Some(fs::read_link(link).ok()?.parent()?.to_owned());
+    let kept: BTreeSet<PathBuf> = links.filter_map(target).collect();
+    for place in places.iter().filter(|place| !kept.contains(*place)) {
+        if let Err(error) = remove_tree(place) {
+            tracing::warn!(%error, directory = %place.display(), "an abandoned directory stays");
+        }
+    }
+}
+
+/// The paths in a directory; none if it cannot be read.
+fn entries(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 impl Place {
@@ -304,6 +333,19 @@ mod tests {
         let again = WorkRoot::new(directory.path().join("state/work"), START);
         let second = again.make(START).unwrap();
         assert_ne!(first.work(), second.work());
+    }
+
+    #[test]
+    fn what_a_killed_runner_left_is_swept_but_for_what_is_kept() {
+        let (directory, root) = root();
+        let state = directory.path().join("state/work");
+        let (abandoned, kept) = (root.make(START).unwrap(), root.make(START).unwrap());
+        fs::write(abandoned.work().join("x"), "").unwrap();
+        let link = state.join("apollo.1/build/compile.1");
+        let kept = kept.keep(&link);
+        sweep_abandoned(&state);
+        assert!(!abandoned.outer.path.exists() && kept.exists() && link.exists());
+        sweep_abandoned(&state.join("missing"));
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use directory::sweep_abandoned;
 pub use exit::{Exit, ProcessEnd, StartFailure, signal_name};
 pub use job::{
     Clock, EventSink, Finished, Job, LINGER, LOG_LIMIT, PROGRESS_INTERVAL, Program, Progress, RunnerEvent,

@@ -81,6 +81,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
             move || clock.now()
         }) as cairn_agent::runner::Clock),
     );
+    cairn_agent::runner::sweep_abandoned(&state_directory.join("work"));
     if !found.is_empty() {
         view::note(
             context,
