@@ -27,10 +27,10 @@ use tokio::sync::{Notify, mpsc};
 
 /// How often the slots' events are looked at while the slots have work without our help. To be woken, and to append,
 /// for each would cost a tenth of a short process; what ends in between is recorded together.
-const POLL_INTERVAL: Duration = Duration::from_millis(8);
+const POLL_INTERVAL: Duration = Duration::from_millis(16);
 
 /// Jobs handed to the runner beyond its slots: what they do in two polls, if they are short.
-const JOBS_AHEAD_PER_SLOT: usize = 32;
+const JOBS_AHEAD_PER_SLOT: usize = 64;
 
 /// Timers at a time: each is two entries of a tree.
 pub const MAX_TIMERS: u32 = 65_536;
@@ -68,7 +68,11 @@ pub struct AgentConfig {
 
 /// Runs an agent until its orders end: then all that still runs is killed at once. A coordinator that wants its
 /// tasks ended properly stops them and waits for the reports first.
-pub async fn run(config: AgentConfig, mut orders: mpsc::Receiver<Orders>, reports: mpsc::Sender<Vec<Report>>) {
+pub async fn run(
+    config: AgentConfig,
+    mut orders: mpsc::Receiver<Orders>,
+    reports: mpsc::Sender<Vec<Report>>,
+) {
     let mailbox = Arc::new(Mailbox::default());
     let mut agent = Agent::new(config, &mailbox);
     loop {

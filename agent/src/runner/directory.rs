@@ -102,7 +102,8 @@ pub fn sweep_abandoned(root: &Path) {
     let is_place = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('-'));
         name.is_some_and(|(life, number)| {
-            life.bytes().all(|byte| byte.is_ascii_hexdigit()) && number.bytes().all(|byte| byte.is_ascii_digit())
+            life.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
         })
     };
     let (places, runs): (Vec<_>, Vec<_>) = entries(root).partition(|path| is_place(path));

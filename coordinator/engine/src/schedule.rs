@@ -65,7 +65,7 @@ pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event
 /// How far ahead an agent may be given work: what is likely to start within this time. It covers the way from the
 /// end of a task to the next offer (an append and two hops), so that short tasks leave no slot idle; long tasks
 /// wait here, where what has become urgent can still overtake them.
-const LOOKAHEAD: Duration = Duration::from_millis(40);
+const LOOKAHEAD: Duration = Duration::from_millis(80);
 
 /// How many attempts beyond its slots an agent may be given.
 fn queue_of(state: &State, agent: &AgentState) -> u32 {
