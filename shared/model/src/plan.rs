@@ -1,8 +1,8 @@
 //! A plan as data: tables of rows that share one text, sized for a million tasks.
 //!
 //! A [`PlanBuilder`] takes what a parser has read; [`PlanBuilder::finish`] gives the immutable [`Plan`].
-//! Names are unique and needs are resolved by the builder's caller through [`PlanBuilder::find_task`] and
-//! [`PlanBuilder::find_milestone`]; order and cycles are the graph's business.
+//! Names are unique and needs are resolved by the builder's caller through [`PlanBuilder::so_far`]: [`Plan::find_task`] and
+//! [`Plan::find_milestone`]; order and cycles are the graph's business.
 
 use crate::ids::{MilestoneIndex, TaskIndex};
 use crate::time::Timestamp;
