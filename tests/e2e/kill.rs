@@ -1,7 +1,7 @@
 //! `kill -9` at random moments, and `--resume`: nothing is lost, nothing is done twice in the log.
 
 use super::support::{Place, check_log, now, told};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -77,6 +77,11 @@ fn a_run_killed_again_and_again_loses_nothing() {
     let lines = place.read("done.txt");
     let done: HashSet<&str> = lines.lines().collect();
     assert_eq!(done.len(), TASKS, "every task ran to its end at least once");
+    let mut first = HashMap::new();
+    for (at, line) in lines.lines().enumerate() {
+        first.entry(format!("main/{line}")).or_insert(at);
+    }
+    assert!(edges.iter().all(|(parent, child)| first[parent] < first[child]), "no process ran before its needs");
     let status: serde_json::Value =
         serde_json::from_str(&place.ok(["status", "killed", "--output", "json"])).expect("JSON");
     assert_eq!(status["status"], "completed");

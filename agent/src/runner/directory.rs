@@ -5,6 +5,7 @@
 //!              work/       $CAIRN_WORK, inner
 //!              progress    $CAIRN_PROGRESS, if the task writes it
 //!              output      $CAIRN_OUTPUT, likewise
+//!              script      the task's, if it is too long for an argument
 //! ```
 //!
 //! To make and remove a directory costs 55 µs on ext4, 145 µs for two slots at a time: a quarter of what a short
@@ -45,6 +46,7 @@ pub(super) struct Place {
     inner: Directory,
     pub(super) progress: PathBuf,
     pub(super) output: PathBuf,
+    pub(super) script: PathBuf,
     made_at: Timestamp,
 }
 
@@ -89,6 +91,7 @@ impl WorkRoot {
         Ok(Place {
             progress: outer.join("progress"),
             output: outer.join("output"),
+            script: outer.join("script"),
             inner: Directory::open(inner)?,
             outer: Directory::open(outer)?,
             made_at: now,

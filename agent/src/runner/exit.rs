@@ -108,6 +108,15 @@ pub enum StartFailure {
         #[source]
         source: io::Error,
     },
+    /// The script is too long for an argument, and could not be written to a file of the attempt.
+    #[error("the script cannot be written to `{path}`")]
+    Script {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Arguments and environment are longer than the system takes.
     #[error(
         "arguments and environment are {bytes} bytes, more than the system takes (one argument: 131072 bytes; \
@@ -151,7 +160,9 @@ impl StartFailure {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoRoom(_) | Self::NotExecutable { why: NotExecutable::Busy, .. } => true,
-            Self::WorkDirectory { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::WorkDirectory { source, .. } | Self::Script { source, .. } => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
             Self::NoProgram
             | Self::ProgramNotFound { .. }
             | Self::NotExecutable { .. }
@@ -201,6 +212,7 @@ impl Exit {
                 StartFailure::WorkingDirectory { .. } => FailureKind::WorkingDirectory,
                 StartFailure::ArgumentsTooLong { .. } => FailureKind::ArgumentsTooLong,
                 StartFailure::WorkDirectory { .. }
+                | StartFailure::Script { .. }
                 | StartFailure::NulCharacter
                 | StartFailure::NoRoom(_)
                 | StartFailure::Refused(_) => FailureKind::StartFailed,

@@ -58,7 +58,7 @@ pub struct Job {
 /// What to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A script, passed unchanged to `/bin/sh -c`.
+    /// A script, passed unchanged to `/bin/sh -c`, or in a file if it is too long for an argument.
     Shell(OsString),
     /// A program and its arguments. A name without `/` is looked up in the task's `PATH`; a relative path counts
     /// from the working directory.

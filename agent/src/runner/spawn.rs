@@ -4,9 +4,10 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +22,10 @@ use super::exit::{NotExecutable, StartFailure};
 use super::job::{Job, Program};
 
 const SHELL: &str = "/bin/sh";
+
+/// A script of so many bytes or more is read from a file: with the NUL behind it, it would be longer than the 128 KiB
+/// that Linux takes as one argument, whatever the stack limit is.
+const LONG_SCRIPT_BYTES: usize = 128 * 1024;
 
 /// Where programs are looked for if the task has no `PATH`, as the C library does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -40,7 +45,7 @@ pub(super) fn spawn(
     mark: (&str, &str),
     null: &OwnedFd,
 ) -> Result<Spawned, StartFailure> {
-    let (program, arguments) = resolve(job)?;
+    let (program, arguments) = resolve(job, place)?;
     let no_room = |error: Errno| StartFailure::NoRoom(error.into());
     let (output, for_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(no_room)?;
     // Only our end: the mode belongs to the end, and a task expects to block when it writes.
@@ -74,8 +79,12 @@ pub(super) fn spawn(
 }
 
 /// The file to execute and what follows its name.
-fn resolve(job: &Job) -> Result<(PathBuf, Vec<&OsStr>), StartFailure> {
+fn resolve<'a>(job: &'a Job, place: &'a Place) -> Result<(PathBuf, Vec<&'a OsStr>), StartFailure> {
     match &job.program {
+        Program::Shell(script) if script.len() >= LONG_SCRIPT_BYTES => {
+            write_script(script, &place.script)?;
+            Ok((PathBuf::from(SHELL), vec![place.script.as_os_str()]))
+        }
         Program::Shell(script) => Ok((PathBuf::from(SHELL), vec![OsStr::new("-c"), script])),
         Program::Exec(argv) => {
             let (name, arguments) = argv.split_first().ok_or(StartFailure::NoProgram)?;
@@ -84,6 +93,16 @@ fn resolve(job: &Job) -> Result<(PathBuf, Vec<&OsStr>), StartFailure> {
             Ok((program, arguments.iter().map(OsString::as_os_str).collect()))
         }
     }
+}
+
+/// Writes a script where the shell can read it, and nobody but the user.
+fn write_script(script: &OsStr, path: &Path) -> Result<(), StartFailure> {
+    if script.as_bytes().contains(&0) {
+        return Err(StartFailure::NulCharacter);
+    }
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(script.as_bytes()))
+        .map_err(|source| StartFailure::Script { path: path.to_owned(), source })
 }
 
 /// Looks a name up in the task's `PATH`, each time anew: an earlier task may have installed a better match.

@@ -107,7 +107,8 @@ fn a_bad_working_directory_is_not_mistaken_for_a_missing_program() {
 #[test]
 fn too_long_arguments_and_nul_characters_have_names() {
     let bench = Bench::new(1);
-    let finished = bench.run_script(&format!(": {}", "x".repeat(200_000)));
+    let long = "x".repeat(200_000);
+    let finished = bench.run(bench.program(1, &["true", &long]));
     assert!(matches!(failure(&finished), StartFailure::ArgumentsTooLong { bytes } if *bytes > 200_000));
     let many = vec!["x".repeat(100_000); 100];
     let argv: Vec<&str> = std::iter::once("true").chain(many.iter().map(String::as_str)).collect();
@@ -117,6 +118,24 @@ fn too_long_arguments_and_nul_characters_have_names() {
     assert!(matches!(failure(&finished), StartFailure::NulCharacter));
     // After a failed start the slot goes on.
     assert!(bench.run_script("exit 0").exit.is_success());
+}
+
+#[test]
+fn a_script_too_long_for_an_argument_runs_unchanged_from_a_file() {
+    let bench = Bench::new(1);
+    // The longest that fits as an argument, the first that does not, and the most that a plan may have.
+    for bytes in [128 * 1024 - 1, 128 * 1024, 1024 * 1024] {
+        let end = "\necho \"ü $#\"; exit 7";
+        let script = format!(":{}{end}", " ".repeat(bytes - 1 - end.len()));
+        assert_eq!(script.len(), bytes);
+        let finished = bench.run_script(&script);
+        assert!(matches!(finished.exit, Exit::Code(7)), "{bytes}: {:?}", finished.exit);
+        assert_eq!(bench.log(1), "ü 0\n".as_bytes(), "{bytes}");
+        assert_eq!((finished.kept_work, finished.outputs.len()), (None, 0), "{bytes}");
+    }
+    let finished = bench.run_script(&format!(":{}\0", " ".repeat(200_000)));
+    assert!(matches!(failure(&finished), StartFailure::NulCharacter));
+    assert!(bench.run_script("[ ! -e \"$CAIRN_WORK/../script\" ]").exit.is_success());
 }
 
 #[test]
