@@ -2,4 +2,5 @@
 
 mod architecture;
 mod e2e;
+mod golden;
 mod sim;

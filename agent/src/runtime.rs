@@ -2,7 +2,7 @@
 //! timers, and reports.
 //!
 //! ```text
-//!   orders ──▶ ┌──────┐ ──▶ reports (at once while a slot is free; else what has gathered in a millisecond)
+//!   orders ──▶ ┌──────┐ ──▶ reports (at once while a slot is free; else what has gathered in 16 ms)
 //!   events ──▶ │ loop │ ──▶ runner
 //!   clock  ──▶ └──────┘
 //! ```
@@ -13,7 +13,7 @@
 mod job;
 
 use crate::machine::{Action, AttemptId, Input, Machine, Work};
-use crate::runner::{Exit, Finished, Runner, RunnerEvent, Settings, StopReason, Urgency};
+use crate::runner::{Exit, Finished, Refusal, Runner, RunnerEvent, Settings, StopReason, Urgency};
 use cairn_model::{AgentIndex, FailureKind, Outcome, Plan, Report, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::{OrderKind, Orders};
@@ -28,6 +28,10 @@ use tokio::sync::{Notify, mpsc};
 /// How often the slots' events are looked at while the slots have work without our help. To be woken, and to append,
 /// for each would cost a tenth of a short process; what ends in between is recorded together.
 const POLL_INTERVAL: Duration = Duration::from_millis(16);
+
+/// Events of the slots that may wait to be heard before a task's word on its progress is dropped: the next one tells
+/// more. What must be heard, that a job started and ended, is bounded by the jobs that the runner has.
+const MAX_WAITING_EVENTS: usize = 4096;
 
 /// Jobs handed to the runner beyond its slots: what they do in two polls, if they are short.
 const JOBS_AHEAD_PER_SLOT: usize = 64;
@@ -97,7 +101,7 @@ pub async fn run(
     let _ = tokio::task::spawn_blocking(move || runner.shutdown(Urgency::Immediate)).await;
 }
 
-/// What the threads of the slots have said. Bounded by the jobs that the runner has: each says little.
+/// What the threads of the slots have said. Bounded by the jobs that the runner has, and [`MAX_WAITING_EVENTS`].
 #[derive(Default)]
 struct Mailbox {
     events: Mutex<Vec<RunnerEvent>>,
@@ -108,7 +112,13 @@ struct Mailbox {
 
 impl Mailbox {
     fn put(&self, event: RunnerEvent) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        {
+            let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(event, RunnerEvent::Progress { .. }) && events.len() >= MAX_WAITING_EVENTS {
+                return;
+            }
+            events.push(event);
+        }
         if !self.is_polled.load(Ordering::SeqCst) {
             self.wake.notify_one();
         }
@@ -116,6 +126,14 @@ impl Mailbox {
 
     fn take(&self) -> Vec<RunnerEvent> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says whether the loop looks by itself from now on. `true` if it must look once more: what was said between its
+    /// last look and the end of its looking has woken nobody.
+    #[must_use]
+    fn hand_over(&self, is_polled: bool) -> bool {
+        let was_polled = self.is_polled.swap(is_polled, Ordering::SeqCst);
+        was_polled && !is_polled
     }
 
     async fn is_worth_a_look(&self) {
@@ -185,10 +203,8 @@ impl Agent {
         loop {
             mailbox.take().into_iter().for_each(|event| self.hear(event));
             let is_polled = self.machine.processes() > self.config.slots.get();
-            let was_polled = mailbox.is_polled.swap(is_polled, Ordering::SeqCst);
             self.poll_at = is_polled.then(|| self.config.clock.now().plus(POLL_INTERVAL));
-            // What was said between the look and the change has woken nobody.
-            if is_polled || !was_polled {
+            if !mailbox.hand_over(is_polled) {
                 return;
             }
         }
@@ -222,32 +238,43 @@ impl Agent {
         self.act(now);
     }
 
+    /// Carries out what the machine asks for, and what it asks for because of that.
     fn act(&mut self, now: Timestamp) {
-        let mut actions = std::mem::take(&mut self.actions);
         let mut refused = Vec::new();
-        for action in actions.drain(..) {
-            match action {
-                Action::Start(id) => {
-                    if let Err(refusal) = self.runner.start(self.jobs.job(key_of(id), id)) {
-                        refused.push((id, refusal.to_string()));
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                match action {
+                    Action::Start(id) => {
+                        if let Err(refusal) = self.runner.start(self.jobs.job(key_of(id), id)) {
+                            refused.push((id, reason_of(&refusal)));
+                        }
+                    }
+                    Action::Stop(id) => {
+                        self.runner.stop(key_of(id), StopReason::Cancelled, Urgency::Graceful);
+                    }
+                    Action::Report(id, kind) => {
+                        let AttemptId { task, attempt, .. } = id;
+                        self.reports.push(Report { task, attempt, agent: self.config.index, kind });
                     }
                 }
-                Action::Stop(id) => {
-                    self.runner.stop(key_of(id), StopReason::Cancelled, Urgency::Graceful);
-                }
-                Action::Report(id, kind) => {
-                    let AttemptId { task, attempt, .. } = id;
-                    self.reports.push(Report { task, attempt, agent: self.config.index, kind });
-                }
+            }
+            self.actions = actions;
+            for (id, message) in refused.drain(..) {
+                let outcome = Outcome::Failed { kind: FailureKind::StartFailed, message, exit_code: None };
+                let input = Input::ProcessFinished { id, outcome, started_at: now, finished_at: now };
+                self.machine.handle(input, now, &mut self.actions);
             }
         }
-        self.actions = actions;
-        for (id, message) in refused {
-            let message = message.into();
-            let outcome = Outcome::Failed { kind: FailureKind::StartFailed, message, exit_code: None };
-            let input = Input::ProcessFinished { id, outcome, started_at: now, finished_at: now };
-            self.machine.handle(input, now, &mut self.actions);
-            self.act(now);
+    }
+}
+
+/// Why the runner did not take a job, with what the system said.
+fn reason_of(refusal: &Refusal) -> Box<str> {
+    match refusal {
+        Refusal::NoSlot(cause) => format!("{refusal}: {cause}").into(),
+        Refusal::DuplicateKey { .. } | Refusal::QueueFull | Refusal::ShuttingDown => {
+            refusal.to_string().into()
         }
     }
 }
@@ -302,3 +329,6 @@ fn local_labels() -> Vec<(String, String)> {
         ("os".to_owned(), std::env::consts::OS.to_owned()),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,8 +40,7 @@ Exit codes: 0 done, 1 tasks failed, 2 wrong usage or invalid plan, 3 not found, 
     after_help = EXAMPLES,
     propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
+    arg_required_else_help = true
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -87,7 +87,21 @@ fn start_log(verbose: u8) {
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| AbovePicture)
         .with_ansi(is_terminal)
         .init();
+}
+
+/// Where log lines go: to stderr, and not into the live picture.
+struct AbovePicture;
+
+impl std::io::Write for AbovePicture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        view::write_above(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -6,6 +6,7 @@ use cairn_model::plan::{MAX_PLAN_BYTES, Plan};
 use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// What a plan from stdin is called.
@@ -33,6 +34,11 @@ pub fn parameter(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as NAME=VALUE".to_owned()),
     }
+}
+
+/// Reads the number of `--jobs`.
+pub fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write a whole number from 1".to_owned())
 }
 
 /// The text of a plan, at most as long as a plan may be, and what it is called. `-` is stdin.
@@ -63,7 +69,11 @@ fn read_file(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<usize> 
 
 fn cannot_read(name: &str, error: &io::Error) -> Failure {
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Usage };
-    Failure::new(exit, format!("cannot read {name}: {error}"))
+    let failure = Failure::new(exit, format!("cannot read {name}: {error}"));
+    match error.kind() {
+        io::ErrorKind::IsADirectory => failure.help("name a file in it"),
+        _ => failure,
+    }
 }
 
 /// Reads, checks and draws up a plan.

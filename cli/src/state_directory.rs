@@ -29,6 +29,8 @@ pub fn try_open(context: &Context) -> Result<Option<LogReader>, Failure> {
     match LogReader::open(&context.state) {
         Ok(reader) => Ok(Some(reader)),
         Err(ReadError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error @ ReadError::Io(_)) => Err(Failure::because(Exit::OutOfReach, &error)
+            .help("make it a state directory that you can read, or name another one with --state DIR")),
         Err(error) => Err(Failure::because(Exit::OutOfReach, &error)),
     }
 }
@@ -95,7 +97,19 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 /// # Errors
 /// Log or plan cannot be read.
 pub fn load(context: &Context, reader: &LogReader, run: &RunSummary) -> Result<LoadedRun, Failure> {
-    load_run(&context.state, reader, run, None).map_err(|error| unreadable(&error))
+    load_run(&context.state, reader, run, None).map_err(|error| not_loaded(&error))
+}
+
+/// What a run that cannot be folded means for a command.
+pub fn not_loaded(error: &LoadError) -> Failure {
+    match error {
+        LoadError::Plan { run, .. } => unreadable(error).help(format!(
+            "put the file back from a backup; `cairn events {run}` tells what happened without it"
+        )),
+        LoadError::Read(_) | LoadError::NoSuchRun { .. } | LoadError::Parse { .. } | LoadError::Decode(_) => {
+            unreadable(error)
+        }
+    }
 }
 
 /// What a log that cannot be read means for a command.

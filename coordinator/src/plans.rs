@@ -41,10 +41,11 @@ pub fn path(state_directory: &Path, hash: &str) -> PathBuf {
     state_directory.join("plans").join(format!("{hash}.plan"))
 }
 
-/// Keeps a plan durably and gives its hash. Nothing happens if it is there.
+/// Keeps a plan durably and gives its hash. What is there already under its name is left alone if it is the same, and
+/// mended if it is not.
 ///
 /// # Errors
-/// A file operation failed; then nothing is there under that name.
+/// A file operation failed; then nothing new is there under that name.
 pub fn save(state_directory: &Path, text: &str) -> Result<String, PlanError> {
     let hash = hash(text);
     let path = path(state_directory, &hash);
@@ -53,33 +54,36 @@ pub fn save(state_directory: &Path, text: &str) -> Result<String, PlanError> {
         move |source: io::Error| PlanError::Io(IoFailure { doing, path, source })
     };
     let directory = state_directory.join("plans");
-    if path.try_exists().map_err(failed("look for"))? {
-        return Ok(hash);
-    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&directory)
         .map_err(failed("make the directory of"))?;
+    if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
+        // Whoever wrote it may have been killed before its name was durable.
+        sync(&directory).and_then(|()| sync(state_directory)).map_err(failed("sync the directory of"))?;
+        return Ok(hash);
+    }
     let draft = directory.join(format!("{hash}.{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed("write"))?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(failed("write"))?;
-    fs::rename(&draft, &path).map_err(failed("name"))?;
-    File::open(&directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync the directory of"))?;
+    let written = write_synced(&draft, text).and_then(|()| fs::rename(&draft, &path));
+    if let Err(error) = written {
+        // What is left of the draft only takes room.
+        let _ = fs::remove_file(&draft);
+        return Err(failed("write")(error));
+    }
     // The directory itself may be new: its name must last, too.
-    File::open(state_directory)
-        .and_then(|state| state.sync_all())
-        .map_err(failed("sync the directory of"))?;
+    sync(&directory).and_then(|()| sync(state_directory)).map_err(failed("sync the directory of"))?;
     Ok(hash)
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// The text of a plan.
@@ -110,5 +114,25 @@ mod tests {
         fs::write(path(state.path(), &first), "version: 2").expect("written");
         assert!(matches!(load(state.path(), &first), Err(PlanError::Changed { .. })));
         assert!(matches!(load(state.path(), "00"), Err(PlanError::Io(_))));
+    }
+
+    #[test]
+    fn a_plan_that_was_changed_is_mended_by_the_next_run_of_it() {
+        let state = tempfile::tempdir().expect("a directory");
+        let hash = save(state.path(), "version: 1").expect("saved");
+        fs::write(path(state.path(), &hash), "version: 2").expect("written");
+        assert_eq!(save(state.path(), "version: 1").expect("saved"), hash);
+        assert_eq!(load(state.path(), &hash).expect("loaded"), "version: 1");
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_kept_leaves_nothing_behind() {
+        let state = tempfile::tempdir().expect("a directory");
+        // A directory stands where the plan should.
+        let taken = path(state.path(), &hash("version: 1"));
+        fs::create_dir_all(taken.join("inside")).expect("made");
+        assert!(matches!(save(state.path(), "version: 1"), Err(PlanError::Io(_))));
+        let names = fs::read_dir(state.path().join("plans")).expect("listed");
+        assert_eq!(names.count(), 1, "no draft is left");
     }
 }

@@ -1,6 +1,6 @@
 //! Ctrl-C once and twice, two writers at once, left-over processes.
 
-use super::support::{Place, told, wait_for};
+use super::support::{Place, binary, told, wait_for};
 use std::process::{Child, Command, Stdio};
 
 /// Whether a process runs. One that has ended and that its parent has not asked about yet does not.
@@ -45,6 +45,45 @@ fn ctrl_c_stops_and_says_how_to_go_on() {
     let resumed = place.run(["run", "plan.yaml", "--resume"]);
     assert_eq!(resumed.status.code(), Some(0), "{}", told(&resumed));
     assert_eq!(place.read("began.txt"), "1\n1\n2\n");
+}
+
+#[test]
+fn the_command_that_is_told_continues_the_run() {
+    let place = Place::new();
+    place.write(
+        "my plan.yaml",
+        "version: 1\nproject: long\nparameters: {who: {default: nobody}}\ntasks:\n  \
+         - {id: first, env: {WHO: '${{ params.who }}'}, run: 'echo $WHO >> began.txt; test -f go || sleep 600'}\n",
+    );
+    let args = ["run", "my plan.yaml", "--state", "my state", "--param", "who=it's me"];
+    let child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for("the task to start", || place.read("began.txt").contains("me").then_some(()));
+    signal(&child, "INT");
+    let output = child.wait_with_output().expect("it ends");
+    let told = told(&output);
+    let command =
+        told.lines().find_map(|line| line.strip_prefix("continue it with: cairn ")).expect("a command");
+    place.write("go", "");
+    let line = format!("{} {command}", binary().display());
+    let resumed = Command::new("sh").args(["-c", &line]).current_dir(place.path()).output().expect("sh");
+    assert_eq!(resumed.status.code(), Some(0), "{line}: {}", super::support::told(&resumed));
+    assert_eq!(place.read("began.txt"), "it's me\nit's me\n");
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    let place = Place::new();
+    long_plan(&place);
+    let line = format!("trap '' HUP; exec {} run plan.yaml", binary().display());
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).current_dir(place.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("sh");
+    wait_for("the first task to start", || place.read("began.txt").contains('1').then_some(()));
+    signal(&child, "HUP");
+    signal(&child, "TERM");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", told(&output));
+    assert!(told(&output).contains("SIGTERM received"), "{}", told(&output));
 }
 
 #[test]

@@ -81,7 +81,10 @@ fn a_run_killed_again_and_again_loses_nothing() {
     for (at, line) in lines.lines().enumerate() {
         first.entry(format!("main/{line}")).or_insert(at);
     }
-    assert!(edges.iter().all(|(parent, child)| first[parent] < first[child]), "no process ran before its needs");
+    assert!(
+        edges.iter().all(|(parent, child)| first[parent] < first[child]),
+        "no process ran before its needs"
+    );
     let status: serde_json::Value =
         serde_json::from_str(&place.ok(["status", "killed", "--output", "json"])).expect("JSON");
     assert_eq!(status["status"], "completed");
@@ -93,7 +96,13 @@ fn a_run_killed_again_and_again_loses_nothing() {
     let replayed: serde_json::Value =
         serde_json::from_str(&place.ok(["status", "killed", "--output", "json"])).expect("JSON");
     assert_eq!(replayed, live, "with and without a snapshot");
+    // As if the last process had died before it could move the files of its run.
+    let (active, completed) = [".milestones/active/killed.1", ".milestones/completed/killed.1"]
+        .map(|path| place.path().join(path))
+        .into();
+    std::fs::rename(&completed, &active).expect("a run that has ended has its files there");
     let again = place.run(resume);
+    assert!(completed.is_dir() && !active.exists(), "files that were left behind are finished");
     assert_eq!(again.status.code(), Some(0), "{}", told(&again));
     assert_eq!(place.read("done.txt"), lines, "what is completed is not run again");
 }

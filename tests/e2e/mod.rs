@@ -6,3 +6,4 @@ mod kill;
 mod readme;
 mod real_input;
 mod support;
+mod trouble;

@@ -59,8 +59,14 @@ impl Place {
 
     /// A command of the binary in this directory, with nothing of the user's configuration.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(binary());
-        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        // Whoever started the tests in the background has SIGINT ignored, and all below inherit that.
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=INT")
+            .arg(binary())
+            .args(args)
+            .current_dir(self.path())
+            .stdin(Stdio::null());
         command.env("XDG_CONFIG_HOME", self.path()).env("LANG", "C.UTF-8").env_remove("LC_ALL");
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CAIRN_") {

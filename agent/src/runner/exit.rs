@@ -120,7 +120,7 @@ pub enum StartFailure {
     /// Arguments and environment are longer than the system takes.
     #[error(
         "arguments and environment are {bytes} bytes, more than the system takes (one argument: 131072 bytes; \
-         all together: a quarter of the stack limit); put a long script into a file"
+         all together: a quarter of the stack limit); put what is long into a file"
     )]
     ArgumentsTooLong {
         /// Their sizes together.

@@ -132,6 +132,9 @@ impl<'a> Slot<'a> {
         let touched = place.touched(started_at);
         let mut finished = report(key, started_at, watched, &place, touched);
         self.place = put_away(job, place, touched, &mut finished);
+        if let Some(error) = &finished.log_error {
+            tracing::warn!(%error, log = %job.log_path.display(), "the output of a task is not stored in full");
+        }
         children::reap_orphans_now_and_then(finished.finished_at);
         finished
     }

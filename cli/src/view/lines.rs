@@ -73,8 +73,11 @@ fn line(text: &mut String, update: &Update<'_>, event: &Event, style: &Style) {
         Event::TaskRetryScheduled { task, attempt, failure, retry_at, .. } => {
             put(TaskStatus::Pending.into(), &|out| {
                 name(out, state, *task, *attempt);
-                let wait = style::duration(retry_at.since(update.at));
-                let _ = write!(out, " is tried again in {wait}: {}", failure.message);
+                let wait = retry_at.since(update.at);
+                let _ = match wait.is_zero() {
+                    true => write!(out, " is to be tried again: {}", failure.message),
+                    false => write!(out, " is tried again in {}: {}", style::duration(wait), failure.message),
+                };
             })
         }
         Event::TaskSkipped { task, cause } => put(TaskStatus::Skipped.into(), &|out| {

@@ -1,9 +1,12 @@
 //! What `cairn run` shows while it runs, on stderr: a live picture on a terminal, a line per change elsewhere.
 //! Both show only what is durable.
 
+mod canvas;
 mod lines;
 mod model;
 mod screen;
+
+pub use canvas::write_above;
 
 use crate::context::Context;
 use crate::output;

@@ -29,8 +29,10 @@ pub struct MilestoneView {
 /// A task that runs.
 #[derive(Clone, Debug)]
 pub struct RunningView {
-    /// Since when it has been with the agent.
+    /// Since when it has run, or has been with the agent.
     pub since: Timestamp,
+    /// It is known to have started. The start of a short task is recorded with its end.
+    pub started: bool,
     /// Thousandths of the work done, as it told.
     pub permille: u16,
     /// What it said last.
@@ -56,6 +58,8 @@ pub struct Model {
     pub jobs: NonZeroUsize,
     /// When the picture began: of a continued run not when the run did.
     pub began_at: Option<Timestamp>,
+    /// Why it is being stopped.
+    pub interrupted: Option<Box<str>>,
     /// Weight of the tasks that have ended since.
     done_weight: Duration,
     /// Weight of the tasks that have not ended.
@@ -82,6 +86,7 @@ pub fn shared(state: &State, run: &str, jobs: NonZeroUsize) -> SharedModel {
         retries: 0,
         jobs,
         began_at: None,
+        interrupted: None,
         done_weight: Duration::ZERO,
         open_weight: Duration::ZERO,
         unknown: unknown.max(Duration::from_millis(1)),
@@ -143,6 +148,16 @@ impl Model {
         Duration::try_from_secs_f64(open * per_weight).ok()
     }
 
+    /// What runs now, the longest first. Of what is with the agent and not known to have started, as much as there
+    /// are slots for: the rest waits there.
+    pub fn running_now(&self) -> Vec<(TaskIndex, &RunningView)> {
+        let mut running: Vec<_> = self.running.iter().map(|(task, view)| (*task, view)).collect();
+        running.sort_by_key(|(_, view)| (!view.started, view.since));
+        let started = running.partition_point(|(_, view)| view.started);
+        running.truncate(started.max(self.jobs.get()));
+        running
+    }
+
     fn weight(&self, task: TaskIndex) -> Duration {
         self.plan.expected_duration(task).unwrap_or(self.unknown)
     }
@@ -155,14 +170,15 @@ impl Model {
     fn take_in(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::TaskDispatched { task, attempt, .. } => {
-                let running = RunningView { since: at, permille: 0, message: None, attempt: *attempt };
+                let running =
+                    RunningView { since: at, started: false, permille: 0, message: None, attempt: *attempt };
                 if self.running.insert(*task, running).is_none() {
                     self.milestone(*task).running += 1;
                 }
             }
             Event::TaskStarted { task, started_at, .. } => {
                 if let Some(running) = self.running.get_mut(task) {
-                    running.since = *started_at;
+                    (running.since, running.started) = (*started_at, true);
                 }
             }
             Event::ProgressUpdated { task, permille, message, .. } => {
@@ -187,6 +203,7 @@ impl Model {
                 self.retries += u32::from(*counts);
                 self.stop(*task);
             }
+            Event::RunInterrupted { reason } => self.interrupted = Some(reason.clone()),
             _ => {}
         }
     }
@@ -202,5 +219,34 @@ impl Model {
         let weight = self.weight(task);
         self.done_weight += weight;
         self.open_weight = self.open_weight.saturating_sub(weight);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_coordinator::runtime::read_plan;
+    use cairn_model::AgentIndex;
+
+    #[test]
+    fn what_waits_with_the_agent_does_not_run() {
+        let tasks: String = (0..5).map(|number| format!("  - {{id: t{number}, run: echo}}\n")).collect();
+        let plan = format!("version: 1\nproject: a\ntasks:\n{tasks}");
+        let (plan, graph) = read_plan("plan.yaml", plan, &[]).unwrap();
+        let model = shared(&State::new(plan, graph), "a.1", NonZeroUsize::new(2).unwrap());
+        let mut model = lock(&model);
+        let at = Timestamp(1);
+        for task in (0..5).map(TaskIndex::new) {
+            let agent = AgentIndex(0);
+            model.take_in(&Event::TaskDispatched { task, attempt: 1, agent }, at);
+        }
+        let names = |model: &Model| -> Vec<_> {
+            model.running_now().iter().map(|(task, _)| model.plan.task_id(*task).to_owned()).collect()
+        };
+        assert_eq!(names(&model), ["t0", "t1"]);
+        for task in [4, 3, 2].map(TaskIndex::new) {
+            model.take_in(&Event::TaskStarted { task, attempt: 1, started_at: at }, at);
+        }
+        assert_eq!(names(&model), ["t2", "t3", "t4"], "a timer takes no slot");
     }
 }

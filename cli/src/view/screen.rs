@@ -7,6 +7,7 @@
 //!   ● ship/publish 12.1s 40% half way
 //! ```
 
+use super::canvas::{self, Size};
 use super::model::{self, MilestoneView, Model, SharedModel};
 use super::sign;
 use crate::style::{self, Style};
@@ -14,7 +15,6 @@ use cairn_agent::runner::harmless;
 use cairn_engine::TaskStatus;
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -29,8 +29,17 @@ const MAX_MILESTONES: usize = 8;
 /// Running tasks shown at most; the rest is counted.
 const MAX_RUNNING: usize = 8;
 
-/// Cells of a bar.
+/// Cells of a bar at most.
 const BAR_CELLS: usize = 24;
+
+/// Cells of a bar where there is hardly room.
+const SHORT_BAR_CELLS: usize = 4;
+
+/// Cells of a name before a bar at most.
+const NAME_CELLS: usize = 24;
+
+/// Cells that are kept for the counts behind a bar.
+const COUNT_CELLS: usize = 36;
 
 /// Paints until it is finished.
 pub struct Painter {
@@ -43,12 +52,12 @@ impl Painter {
     pub fn start(model: SharedModel, clock: Clock, style: Style) -> Self {
         let (stop, stopped) = sync_channel(1);
         let paint = move || {
-            let mut canvas = Canvas::new();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let lines = picture(&model::lock(&model), clock.now(), &style);
-                canvas.paint(&lines);
+                let size = Size::of_stderr();
+                let lines = picture(&model::lock(&model), clock.now(), size.columns, &style);
+                canvas::paint(&lines, size);
             }
-            canvas.clear();
+            canvas::paint(&[], Size::of_stderr());
         };
         // Without the thread there is no picture, and the run goes on.
         let thread = std::thread::Builder::new().name("cairn-view".to_owned()).spawn(paint).ok();
@@ -64,56 +73,18 @@ impl Painter {
     }
 }
 
-/// Lines at the bottom of a terminal.
-struct Canvas {
-    lines: MultiProgress,
-    bars: Vec<ProgressBar>,
-    style: ProgressStyle,
-}
-
-impl Canvas {
-    fn new() -> Self {
-        let style =
-            ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self { lines: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), bars: Vec::new(), style }
-    }
-
-    fn paint(&mut self, lines: &[String]) {
-        while self.bars.len() > lines.len() {
-            if let Some(bar) = self.bars.pop() {
-                self.lines.remove(&bar);
-            }
-        }
-        while self.bars.len() < lines.len() {
-            let bar = self.lines.add(ProgressBar::new(1).with_style(self.style.clone()));
-            self.bars.push(bar);
-        }
-        for (bar, line) in self.bars.iter().zip(lines) {
-            bar.set_message(line.clone());
-        }
-    }
-
-    fn clear(self) {
-        self.bars.iter().for_each(ProgressBar::finish_and_clear);
-        // A terminal that has gone away needs no clearing.
-        let _ = self.lines.clear();
-    }
-}
-
-fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
+fn picture(model: &Model, now: Timestamp, columns: usize, style: &Style) -> Vec<String> {
     let sum = |part: fn(&MilestoneView) -> u32| model.milestones.iter().map(part).sum::<u32>();
     let (total, completed) = (sum(|one| one.total), sum(|one| one.completed));
     let (failed, dropped) = (sum(|one| one.failed), sum(|one| one.dropped));
     let unfinished: Vec<_> = model.milestones.iter().filter(|one| !one.is_over() && one.is_begun()).collect();
     let shown = if model.milestones.len() > 1 { unfinished.len().min(MAX_MILESTONES) } else { 0 };
     let names = unfinished[..shown].iter().map(|one| one.id.len()).chain([model.run.len()]);
-    let width = names.max().unwrap_or(0).min(24);
+    let width = names.max().unwrap_or(0).min(NAME_CELLS).min(columns / 3);
+    let cells = columns.saturating_sub(width + COUNT_CELLS).clamp(SHORT_BAR_CELLS, BAR_CELLS);
     let done = completed + failed + dropped;
-    let mut head = format!(
-        "{} {} {done} of {total}",
-        padded(&model.run, width),
-        style.bar(share(done, total), BAR_CELLS)
-    );
+    let mut head =
+        format!("{} {} {done} of {total}", padded(&model.run, width), style.bar(share(done, total), cells));
     for (status, count) in
         [(TaskStatus::Completed, completed), (TaskStatus::Failed, failed), (TaskStatus::Skipped, dropped)]
     {
@@ -121,30 +92,32 @@ fn picture(model: &Model, now: Timestamp, style: &Style) -> Vec<String> {
             let _ = write!(head, "  {} {count}", sign(style, status));
         }
     }
-    let _ = write!(head, "  {} {} running", sign(style, TaskStatus::InProgress), model.running.len());
+    let running = model.running_now();
+    let _ = write!(head, "  {} {} running", sign(style, TaskStatus::InProgress), running.len());
     if let Some(left) = model.time_left(now).filter(|_| done < total) {
         let _ = write!(head, "  about {} left", style::duration(left));
     }
     let mut lines = vec![head];
+    if let Some(reason) = &model.interrupted {
+        lines.push(format!("{reason}: stopping what runs; once more kills it"));
+    }
     for one in &unfinished[..shown] {
         let done = one.completed + one.failed + one.dropped;
         lines.push(format!(
             "{} {} {done} of {}",
             padded(&one.id, width),
-            style.bar(share(done, one.total), BAR_CELLS),
+            style.bar(share(done, one.total), cells),
             one.total
         ));
     }
     if shown > 0 && unfinished.len() > shown {
         lines.push(format!("  and {} more milestones", unfinished.len() - shown));
     }
-    let mut running: Vec<_> = model.running.iter().collect();
-    running.sort_by_key(|(_, view)| view.since);
     for (task, view) in running.iter().take(MAX_RUNNING.max(model.jobs.get().min(16))) {
         let mut line = format!(
             "  {} {} {}",
             sign(style, TaskStatus::InProgress),
-            model.plan.task_name(**task),
+            model.plan.task_name(*task),
             style::duration(now.since(view.since))
         );
         if view.attempt > 1 {

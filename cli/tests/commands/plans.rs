@@ -32,8 +32,11 @@ fn place() -> Place {
 
 #[test]
 fn help_is_as_it_was() {
-    let help = place().cairn("--help").good();
+    let place = place();
+    let help = place.cairn("--help").good();
     assert_eq!(help, include_str!("golden/help.txt"));
+    assert_eq!(place.cairn("help").good(), help);
+    assert_eq!(place.cairn("help run").good(), place.cairn("run --help").good());
 }
 
 #[test]
@@ -82,6 +85,27 @@ fn a_plan_may_come_from_stdin_and_may_be_missing() {
     let ran = place.cairn("validate none.yaml");
     assert_eq!(ran.code, 3);
     assert!(ran.err.starts_with("error: cannot read none.yaml: "), "{}", ran.err);
+}
+
+#[test]
+fn what_is_no_plan_file_is_told_with_what_to_do() {
+    let place = place();
+    place.write("folder/plan.yaml", "");
+    let ran = place.cairn("run folder");
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("cannot read folder: ") && ran.err.contains("help: name a file"), "{}", ran.err);
+    for wrong in ["0", "x"] {
+        let ran = place.cairn(&format!("run plan.yaml --jobs {wrong}"));
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains("write a whole number from 1"), "{}", ran.err);
+    }
+    // A file where the state directory is to be: nobody holds it, so that waiting would not help.
+    let ran = place.cairn("run plan.yaml --state plan.yaml");
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains("help: make the state directory writable"), "{}", ran.err);
+    let ran = place.cairn("list --state plan.yaml");
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains("help: make it a state directory that you can read"), "{}", ran.err);
 }
 
 #[test]

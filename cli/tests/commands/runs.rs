@@ -158,6 +158,26 @@ fn what_is_not_there_is_said_so() {
 }
 
 #[test]
+fn log_and_plans_are_all_that_is_needed() {
+    let place = Place::new();
+    failed(&place);
+    let status = place.cairn("status apollo").good();
+    for part in std::fs::read_dir(place.state()).expect("there").flatten() {
+        match part.file_name().to_str().expect("text") {
+            "events" | "plans" => {}
+            "lock" => std::fs::remove_file(part.path()).expect("removed"),
+            _ => std::fs::remove_dir_all(part.path()).expect("removed"),
+        }
+    }
+    assert_eq!(place.cairn("status apollo").good(), status);
+    std::fs::remove_dir_all(place.state().join("plans")).expect("removed");
+    let ran = place.cairn("status apollo");
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains("help: put the file back"), "{}", ran.err);
+    assert!(!place.cairn("events apollo.1").good().is_empty(), "as the help says");
+}
+
+#[test]
 fn runs_are_listed_and_summed_up() {
     let place = Place::new();
     failed(&place);

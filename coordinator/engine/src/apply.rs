@@ -4,18 +4,16 @@
 //! whether events fit is the business of `decide`, which makes them.
 
 use crate::agenda::{self, Agenda};
+use crate::needs::{reach, resolve};
 use crate::order::ClassIndex;
 use crate::state::{
     AgentState, CANCELLING, DOOMED, MilestoneStatus, PAUSED, RunStatus, State, TIMED_OUT, TaskStatus,
 };
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, NodeKind, RunSubmitted, Scope,
-    TaskIndex, Timestamp,
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, RunSubmitted, Scope, TaskIndex,
+    Timestamp,
 };
 use std::time::Duration;
-
-/// In [`crate::state::Facts::waiting`]: the barrier will never be reached.
-const NEVER: u32 = u32::MAX;
 
 /// Changes the state by one event that happened at `at`.
 pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
@@ -165,92 +163,6 @@ fn end_milestone(state: &mut State, milestone: MilestoneIndex, status: Milestone
     }
 }
 
-fn resolve(state: &mut State, milestone: MilestoneIndex, node: NodeIndex, completed: bool, at: Timestamp) {
-    if !state.facts.resolved.insert((milestone, node)) {
-        return;
-    }
-    let cause = match state.graph.kind(node) {
-        _ if completed => None,
-        NodeKind::Task(task) => Some(task),
-        // The end of a milestone elsewhere: its first task stands for it.
-        NodeKind::End(other) | NodeKind::Start(other) => state.plan.tasks_of(other).next(),
-    };
-    let graph = state.graph.clone();
-    for &next in graph.successors(node) {
-        if milestone_of(state, next) == milestone {
-            step(state, next, cause, completed, at);
-        }
-    }
-}
-
-fn milestone_of(state: &State, node: NodeIndex) -> MilestoneIndex {
-    match state.graph.kind(node) {
-        NodeKind::Task(task) => state.plan.milestone_of(task),
-        NodeKind::Start(milestone) | NodeKind::End(milestone) => milestone,
-    }
-}
-
-/// `node` has been decided: completed, or (`cause`) never to be.
-fn reach(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>, at: Timestamp) {
-    let graph = state.graph.clone();
-    for &next in graph.successors(node) {
-        if state.facts.owned[milestone_of(state, next).get()] {
-            step(state, next, cause, cause.is_none(), at);
-        }
-    }
-}
-
-/// One of the things that `node` waits for has been decided.
-fn step(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>, completed: bool, at: Timestamp) {
-    if !completed {
-        return doom(state, node, cause);
-    }
-    let waiting = &mut state.facts.waiting[node.get()];
-    if *waiting == NEVER || *waiting == 0 {
-        return;
-    }
-    *waiting -= 1;
-    if *waiting > 0 {
-        return;
-    }
-    match state.graph.kind(node) {
-        NodeKind::Task(task) => make_ready(state, task, at),
-        NodeKind::Start(milestone) => state.facts.agenda.push_back(Agenda::StartMilestone(milestone)),
-        // A milestone ends when the last of its tasks has ended, whatever needs them.
-        NodeKind::End(_) => {}
-    }
-}
-
-/// `node`, and through barriers what waits for it, will never be reached.
-fn doom(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>) {
-    let graph = state.graph.clone();
-    let mut doomed = vec![node];
-    while let Some(node) = doomed.pop() {
-        match graph.kind(node) {
-            NodeKind::Task(task) => {
-                let row = &mut state.facts.tasks[task.get()];
-                if row.status == TaskStatus::Pending && !row.has(DOOMED) {
-                    row.flags |= DOOMED;
-                    state.facts.agenda.push_back(Agenda::Skip(task, cause.unwrap_or(task)));
-                }
-                continue;
-            }
-            NodeKind::Start(milestone) if state.facts.waiting[node.get()] != NEVER => {
-                let tally = &mut state.facts.milestones[milestone.get()];
-                tally.doomed = true;
-                if tally.open == 0 {
-                    state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
-                }
-            }
-            NodeKind::End(_) if state.facts.waiting[node.get()] != NEVER => {}
-            NodeKind::Start(_) | NodeKind::End(_) => continue,
-        }
-        state.facts.waiting[node.get()] = NEVER;
-        let next = graph.successors(node).iter().rev();
-        doomed.extend(next.filter(|&&next| state.facts.owned[milestone_of(state, next).get()]));
-    }
-}
-
 fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
     let row = &mut state.facts.tasks[task.get()];
     let before = std::mem::replace(&mut row.status, status);
@@ -258,7 +170,8 @@ fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
     state.facts.counts[status as usize] += 1;
 }
 
-fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
+/// A task has all that it needs, or waits no longer.
+pub(crate) fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
     if state.facts.tasks[task.get()].status != TaskStatus::Pending
         || state.facts.tasks[task.get()].has(DOOMED)
     {
@@ -399,7 +312,7 @@ fn occupy(state: &mut State, task: TaskIndex, agent: AgentIndex, take: Take) {
         if let Some(at) = agent.spec.resources.iter().position(|(has, _)| has == name) {
             agent.free[at] = match take {
                 Take::Occupy => agent.free[at].saturating_sub(*amount),
-                Take::Free => agent.free[at] + amount,
+                Take::Free => agent.free[at].saturating_add(*amount),
             };
         }
     }

@@ -2,11 +2,12 @@
 
 use crate::agenda;
 use crate::apply::apply;
+use crate::needs;
 use crate::schedule::{self, MAX_EVENTS_PER_DECISION};
 use crate::state::{CANCELLING, RunStatus, State, TaskStatus};
 use cairn_model::{
-    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, NodeKind,
-    Outcome, Report, ReportKind, Scope, TaskIndex, Timestamp,
+    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, Outcome, Report,
+    ReportKind, Scope, TaskIndex, Timestamp,
 };
 use std::time::Duration;
 
@@ -185,10 +186,7 @@ fn check_scope(state: &State, scope: Scope, resume: bool) -> Result<(), Rejectio
 
 /// The milestones scheduled here that wait for a node that is scheduled elsewhere, and have not heard of it.
 fn waiting_milestones(state: &State, node: NodeIndex) -> Vec<MilestoneIndex> {
-    let milestone_of = |node| match state.graph.kind(node) {
-        NodeKind::Task(task) => state.plan.milestone_of(task),
-        NodeKind::Start(milestone) | NodeKind::End(milestone) => milestone,
-    };
+    let milestone_of = |node| needs::milestone_of(state, node);
     if node.get() >= state.graph.node_count() || state.owns(milestone_of(node)) {
         return Vec::new();
     }

@@ -6,7 +6,9 @@ use crate::state::{Facts, State};
 use cairn_model::{Graph, Plan};
 use std::sync::Arc;
 
-/// The form of an [`Image`]. A snapshot of another form is passed over: the log has all of it.
+/// The form of an [`Image`]. A snapshot of another form is passed over: the log has all of it. It rises with every
+/// change of what is in a state, and of how a plan's tasks are classed or ordered: ready tasks are kept as places
+/// in that order.
 pub const IMAGE_FORM: u32 = 1;
 
 /// What a fold over the events of a run has given.

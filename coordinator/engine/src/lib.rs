@@ -26,6 +26,7 @@ mod apply;
 mod decide;
 mod effect;
 mod image;
+mod needs;
 mod order;
 mod ready;
 mod retry;
@@ -36,7 +37,7 @@ pub use apply::apply;
 pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
 pub use effect::{Effect, react, recover};
 pub use image::{IMAGE_FORM, Image, ImageRef};
-pub use order::{Class, ClassIndex, Order};
+pub use order::{Class, ClassIndex, Order, path_weight};
 pub use retry::delay as retry_delay;
 pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run};
 pub use state::{

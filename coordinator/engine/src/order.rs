@@ -41,14 +41,17 @@ pub struct Order {
 /// A task of which nothing is known counts as one second on a path, as long as nothing is known of any task.
 const UNKNOWN_DURATION: Duration = Duration::from_secs(1);
 
-/// The weight of a task on a path: its expected duration, else the mean of those that are known.
-pub(crate) fn weight_of(plan: &Plan) -> impl Fn(TaskIndex) -> Duration {
-    let known = |task: &TaskIndex| plan.takes_slot(*task) && plan.expected_duration(*task).is_some();
-    let (count, total) = plan.tasks().filter(known).fold((0_u32, Duration::ZERO), |(count, total), task| {
-        (count + 1, total.saturating_add(plan.expected_duration(task).unwrap_or_default()))
-    });
-    let unknown = if count == 0 { UNKNOWN_DURATION } else { total / count };
-    move |task| plan.expected_duration(task).unwrap_or(unknown)
+/// What a task counts on a path: the duration that `known` tells of it, else the mean of those that it tells of tasks
+/// that start a process; timers say nothing of those.
+pub fn path_weight(
+    plan: &Plan,
+    known: impl Fn(TaskIndex) -> Option<Duration>,
+) -> impl Fn(TaskIndex) -> Duration {
+    let durations = plan.tasks().filter(|&task| plan.takes_slot(task)).filter_map(&known);
+    let (count, total) =
+        durations.fold((0_u32, Duration::ZERO), |(count, total), one| (count + 1, total.saturating_add(one)));
+    let unknown = total.checked_div(count).unwrap_or(UNKNOWN_DURATION);
+    move |task| known(task).unwrap_or(unknown)
 }
 
 impl Order {
@@ -58,7 +61,7 @@ impl Order {
         let (classes, class_of) = classify(plan);
         let mut sorted: Vec<TaskIndex> = plan.tasks().collect();
         {
-            let remaining = graph.longest_remaining(weight_of(plan));
+            let remaining = graph.longest_remaining(path_weight(plan, |task| plan.expected_duration(task)));
             sorted.sort_by_key(|&task| {
                 (Reverse(remaining[graph.task(task).get()]), Reverse(plan.priority(task)), task)
             });

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Why a record cannot be understood. The log is sound (its checksums hold), so another version wrote it.
 #[derive(Debug, thiserror::Error)]
-#[error("event at position {position} of stream {stream}: {reason}")]
+#[error("the event at position {position} of stream {stream} cannot be understood")]
 pub struct DecodeError {
     /// Where it stands.
     pub position: u64,
@@ -210,10 +210,12 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// What the event is about, by its type: a field that is missing must not widen it to the whole run.
     fn scope(&self, row: &Row<'_>) -> Result<Scope, Reason> {
-        if row.get("task").is_some() {
+        let kind = row.body.event_type.as_ref();
+        if kind.starts_with("Task") {
             self.task(row, "task").map(Scope::Task)
-        } else if row.get("milestone").is_some() {
+        } else if kind.starts_with("Milestone") {
             self.milestone(row).map(Scope::Milestone)
         } else {
             Ok(Scope::Run)

@@ -1,10 +1,11 @@
 //! Events to records.
 
-use super::{MAX_RECORD_EVENTS, SCHEMA, milestone_stream, scope_name};
+use super::columns::{Columns, Pair, write_text};
+use super::{MAX_RECORD_EVENTS, SCHEMA, milestone_stream};
 use crate::store::{NewRecord, StreamId};
+use cairn_model::time::micros;
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, TaskIndex,
-    Timestamp,
+    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, Timestamp,
 };
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 /// What stands beside the events of one decision.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
-    /// A fresh id; its last 16 bits, and those above them as far as needed, count the events of the decision.
+    /// A fresh id; its last 24 bits count the events of the decision, which has fewer than 2^24.
     pub id: Uuid,
     /// The moment of the decision.
     pub at: Timestamp,
@@ -72,9 +73,9 @@ impl Encoder {
         let first_id = base_id(envelope.id);
         let mut done = 0;
         while done < events.len() {
-            let (stream, kind) = (stream_of(plan, &events[done]), std::mem::discriminant(&events[done]));
-            let like =
-                |event: &&Event| std::mem::discriminant(*event) == kind && stream_of(plan, event) == stream;
+            // By the name, not the variant: what is paused, resumed or cancelled makes different fields.
+            let (stream, kind) = (stream_of(plan, &events[done]), type_name(&events[done]));
+            let like = |event: &&Event| type_name(event) == kind && stream_of(plan, event) == stream;
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
             self.columns.clear();
@@ -83,7 +84,7 @@ impl Encoder {
                 self.columns.end_row();
             }
             let id = Uuid::from_u128(first_id.as_u128() + done as u128);
-            let body = self.body(id, (done > 0).then_some(first_id), type_name(&batch[0]), envelope);
+            let body = self.body(id, (done > 0).then_some(first_id), kind, envelope);
             let stream = self.stream(plan, stream);
             let version = self.versions.entry(stream.clone()).or_insert(0);
             let first_version = *version + 1;
@@ -340,10 +341,10 @@ fn write_agent(row: &mut Columns, spec: &AgentSpec) {
 }
 
 fn write_scope(row: &mut Columns, plan: &Plan, scope: Scope) {
-    match (scope, scope_name(plan, scope)) {
-        (Scope::Milestone(_), Some(name)) => row.text("milestone", &name),
-        (Scope::Task(_), Some(name)) => row.text("task", &name),
-        _ => {}
+    match scope {
+        Scope::Run => {}
+        Scope::Milestone(milestone) => row.text("milestone", &plan.milestone(milestone).id),
+        Scope::Task(task) => row.task("task", plan, task),
     }
 }
 
@@ -359,178 +360,9 @@ fn write_failure(row: &mut Columns, failure: &Failure) {
 fn write_span(row: &mut Columns, finished_at: Timestamp, duration: Duration) {
     row.time("finished_at", finished_at);
     row.write("duration_seconds", |out| {
-        let (seconds, micros) = (duration.as_secs(), duration.subsec_micros());
+        // The longest that is told is the longest that can be read back: see `micros`.
+        let all = micros(duration);
+        let (seconds, micros) = (all / 1_000_000, all % 1_000_000);
         let _ = if micros == 0 { write!(out, "{seconds}") } else { write!(out, "{seconds}.{micros:06}") };
     });
-}
-
-/// JSON text of a string.
-pub(super) fn write_text(out: &mut String, text: &str) {
-    let plain = text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-    if plain {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    }
-}
-
-enum Pair<'a> {
-    Text(&'a str),
-    Thousandths(u64),
-}
-
-/// The fields of a batch: each a value that all rows share so far, or a column.
-#[derive(Debug, Default)]
-struct Columns {
-    columns: Vec<Column>,
-    used: usize,
-    at: usize,
-    rows: usize,
-    scratch: String,
-}
-
-#[derive(Debug, Default)]
-struct Column {
-    name: &'static str,
-    shared: String,
-    differing: String,
-}
-
-impl Columns {
-    fn clear(&mut self) {
-        (self.used, self.at, self.rows) = (0, 0, 0);
-    }
-
-    fn end_row(&mut self) {
-        self.at = 0;
-        self.rows += 1;
-    }
-
-    fn bytes(&self) -> usize {
-        self.columns[..self.used]
-            .iter()
-            .map(|column| 8 + column.name.len() + column.shared.len().max(column.differing.len()))
-            .sum()
-    }
-
-    fn write(&mut self, name: &'static str, value: impl FnOnce(&mut String)) {
-        if self.rows == 0 {
-            if self.used == self.columns.len() {
-                self.columns.push(Column::default());
-            }
-            let column = &mut self.columns[self.used];
-            column.name = name;
-            column.shared.clear();
-            column.differing.clear();
-            value(&mut column.shared);
-            self.used += 1;
-            return;
-        }
-        let column = &mut self.columns[self.at];
-        self.at += 1;
-        debug_assert_eq!(column.name, name, "events of a type have the same fields in the same order");
-        if !column.differing.is_empty() {
-            column.differing.push(',');
-            return value(&mut column.differing);
-        }
-        self.scratch.clear();
-        value(&mut self.scratch);
-        if self.scratch != column.shared {
-            for _ in 0..self.rows {
-                column.differing.push_str(&column.shared);
-                column.differing.push(',');
-            }
-            column.differing.push_str(&self.scratch);
-        }
-    }
-
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.write(name, |out| write_text(out, text));
-    }
-
-    fn optional(&mut self, name: &'static str, text: Option<&str>) {
-        self.write(name, |out| match text {
-            Some(text) => write_text(out, text),
-            None => out.push_str("null"),
-        });
-    }
-
-    fn number(&mut self, name: &'static str, number: u64) {
-        self.write(name, |out| {
-            let _ = write!(out, "{number}");
-        });
-    }
-
-    fn flag(&mut self, name: &'static str, flag: bool) {
-        self.write(name, |out| out.push_str(if flag { "true" } else { "false" }));
-    }
-
-    fn time(&mut self, name: &'static str, at: Timestamp) {
-        self.write(name, |out| {
-            out.push('"');
-            at.write_to(out);
-            out.push('"');
-        });
-    }
-
-    /// Ids are of an alphabet that needs no escapes.
-    fn task(&mut self, name: &'static str, plan: &Plan, task: TaskIndex) {
-        self.write(name, |out| {
-            out.push('"');
-            out.push_str(&plan.milestone(plan.milestone_of(task)).id);
-            out.push('/');
-            out.push_str(plan.task_id(task));
-            out.push('"');
-        });
-    }
-
-    fn pairs<'a>(&mut self, name: &'static str, pairs: impl Iterator<Item = (&'a str, Pair<'a>)>) {
-        self.write(name, |out| {
-            out.push('{');
-            for (at, (key, value)) in pairs.enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                write_text(out, key);
-                out.push(':');
-                match value {
-                    Pair::Text(text) => write_text(out, text),
-                    Pair::Thousandths(amount) if amount % 1000 == 0 => drop(write!(out, "{}", amount / 1000)),
-                    Pair::Thousandths(amount) => drop(write!(out, "{}.{:03}", amount / 1000, amount % 1000)),
-                }
-            }
-            out.push('}');
-        });
-    }
-
-    fn write_to(&self, out: &mut String) {
-        let columns = &self.columns[..self.used];
-        let object = |out: &mut String, key: &str, differing: bool| {
-            out.push_str(key);
-            out.push('{');
-            let mut first = true;
-            for column in columns.iter().filter(|column| column.differing.is_empty() != differing) {
-                if !std::mem::take(&mut first) {
-                    out.push(',');
-                }
-                out.push('"');
-                out.push_str(column.name);
-                out.push_str("\":");
-                if differing {
-                    out.push('[');
-                    out.push_str(&column.differing);
-                    out.push(']');
-                } else {
-                    out.push_str(&column.shared);
-                }
-            }
-            out.push('}');
-        };
-        object(out, "\"event_data\":", false);
-        if columns.iter().any(|column| !column.differing.is_empty()) {
-            object(out, ",\"each\":", true);
-        }
-    }
 }

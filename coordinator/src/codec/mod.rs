@@ -15,21 +15,22 @@
 //! Invariant: what was ever written here can be read for ever. A change of a field raises `schema` and adds an
 //! upcaster in `decode.rs` and a golden log in `tests/golden`.
 
+mod columns;
 mod decode;
 mod encode;
 mod expand;
 
 pub(crate) use decode::read_submitted;
-pub use decode::{DecodeError, Decoder};
+pub use decode::{DecodeError, Decoder, Reason};
 pub use encode::{Encoder, Envelope};
 pub use expand::{StoredEvent, expand};
 
-use cairn_model::{MilestoneIndex, Plan, Scope};
+use cairn_model::{MilestoneIndex, Plan};
 
 /// The version of the form in which events are written.
 pub const SCHEMA: u32 = 1;
 
-/// How many events a record holds at most, so that one id leaves room for the others of its record.
+/// How many events a record holds at most: whoever reads one back holds all of them.
 pub const MAX_RECORD_EVENTS: u32 = 1 << 16;
 
 /// The stream of a milestone of a run.
@@ -37,11 +38,5 @@ fn milestone_stream(run: &str, plan: &Plan, milestone: MilestoneIndex) -> String
     format!("{run}/{}", plan.milestone(milestone).id)
 }
 
-/// What a scope is called in the log: `run`, `milestone`, `milestone/task`.
-fn scope_name(plan: &Plan, scope: Scope) -> Option<String> {
-    match scope {
-        Scope::Run => None,
-        Scope::Milestone(milestone) => Some(plan.milestone(milestone).id.clone()),
-        Scope::Task(task) => Some(plan.task_name(task)),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,8 @@
 //! The critical path, and how much each task may be late without delaying the end.
 
-use cairn_engine::{State, TaskStatus};
+use cairn_engine::{State, TaskStatus, path_weight};
 use cairn_model::{Graph, NodeIndex, NodeKind, Plan, TaskIndex};
 use std::time::Duration;
-
-/// What a task counts on a path when nothing is known of any task.
-const UNKNOWN_DURATION: Duration = Duration::from_secs(1);
 
 /// The longest chain of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +47,11 @@ fn known_duration(state: &State, task: TaskIndex) -> Option<Duration> {
 }
 
 fn path_by(plan: &Plan, graph: &Graph, known: impl Fn(TaskIndex) -> Option<Duration>) -> CriticalPath {
-    let mean = mean_of_processes(plan, &known);
-    let (tasks, _) = graph.critical_path(|task| known(task).unwrap_or(mean));
+    let (tasks, _) = graph.critical_path(path_weight(plan, &known));
     let durations = || tasks.iter().map(|&task| known(task));
     let unknown = durations().filter(Option::is_none).count();
     let known = durations().flatten().fold(Duration::ZERO, Duration::saturating_add);
     CriticalPath { tasks, known, unknown }
-}
-
-/// The mean of the known durations of tasks that start a process; timers say nothing of those.
-fn mean_of_processes(plan: &Plan, known: &impl Fn(TaskIndex) -> Option<Duration>) -> Duration {
-    let durations = plan.tasks().filter(|&task| plan.takes_slot(task)).filter_map(known);
-    let (count, total) =
-        durations.fold((0_u32, Duration::ZERO), |(count, total), one| (count + 1, total.saturating_add(one)));
-    total.checked_div(count).unwrap_or(UNKNOWN_DURATION)
 }
 
 /// Earliest starts and slack (the forward and backward pass of the critical path method, Kelley and Walker 1959),
@@ -81,9 +69,7 @@ impl Timing {
     #[must_use]
     pub fn of_run(state: &State) -> Self {
         let (plan, graph) = (state.plan(), state.graph());
-        let known = |task| known_duration(state, task);
-        let mean = mean_of_processes(plan, &known);
-        Self::new(graph, |task| known(task).unwrap_or(mean))
+        Self::new(graph, path_weight(plan, |task| known_duration(state, task)))
     }
 
     fn new(graph: &Graph, weight: impl Fn(TaskIndex) -> Duration) -> Self {

@@ -5,6 +5,7 @@
 //! what a crash spoils is written anew when the run goes on. Writing happens on a thread of its own; while that
 //! lags behind, changes gather and are written later.
 
+use super::status::milestone_progress;
 use crate::runtime::Update;
 use cairn_engine::{RunStatus, State, TaskStatus};
 use cairn_model::plan::Plan;
@@ -35,6 +36,8 @@ enum Job {
 #[derive(Debug)]
 pub struct MilestoneFiles {
     dirty: Vec<bool>,
+    /// Where the next refresh begins, so that those that change all the time keep nobody waiting.
+    next: usize,
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -48,7 +51,7 @@ impl MilestoneFiles {
         let completed = state_directory.join("completed").join(run);
         let write = move || write_all(&waiting, &active, &completed);
         let writer = std::thread::Builder::new().name("cairn-files".to_owned()).spawn(write).ok();
-        Self { dirty: vec![true; state.plan().milestones().len()], jobs: Some(jobs), writer }
+        Self { dirty: vec![true; state.plan().milestones().len()], next: 0, jobs: Some(jobs), writer }
     }
 
     /// Takes durable events in; at a refresh (no events) writes what has changed.
@@ -68,10 +71,13 @@ impl MilestoneFiles {
 
     fn refresh(&mut self, state: &State) {
         let Some(jobs) = &self.jobs else { return };
-        let is_last = matches!(state.run().status, status if status.is_final() || state.run().interrupted);
+        let run = state.run();
+        let is_last = run.status.is_final() || (run.interrupted && state.attempts_out() == 0);
         let most = if is_last { usize::MAX } else { MAX_FILES_A_REFRESH };
-        let dirty = self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty);
-        for (index, dirty) in dirty.take(most) {
+        let mut due: Vec<usize> = (0..self.dirty.len()).filter(|&index| self.dirty[index]).collect();
+        let later = due.partition_point(|&index| index < self.next);
+        due.rotate_left(later);
+        for index in due.into_iter().take(most) {
             let milestone = MilestoneIndex::new(index);
             let job = Job::Write {
                 milestone: state.plan().milestone(milestone).id.clone(),
@@ -82,10 +88,11 @@ impl MilestoneFiles {
             } else {
                 jobs.try_send(job)
             };
-            match sent {
-                Ok(()) => *dirty = false,
-                Err(_) => return,
+            if sent.is_err() {
+                return;
             }
+            self.dirty[index] = false;
+            self.next = index + 1;
         }
         if state.run().status.is_final() && jobs.send(Job::Complete).is_ok() {
             self.jobs = None;
@@ -113,11 +120,9 @@ enum Touched {
 fn touched(plan: &Plan, event: &Event) -> Touched {
     match event {
         Event::RunSubmitted(_) | Event::AgentJoined(_) | Event::AgentLost { .. } => Touched::None,
-        Event::OwnerChanged { .. } => Touched::None,
-        Event::RunInterrupted { .. }
-        | Event::RunCompleted { .. }
-        | Event::RunFailed
-        | Event::RunCancelled => Touched::None,
+        // All files tell whether the run is paused, or was stopped.
+        Event::OwnerChanged { .. } | Event::RunInterrupted { .. } => Touched::All,
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => Touched::All,
         Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
             match scope {
                 Scope::Run => Touched::All,
@@ -204,8 +209,7 @@ fn render(state: &State, index: MilestoneIndex) -> String {
         line("run_status", &"paused");
     }
     let total = plan.tasks_of(index).len();
-    let ended = total - tally.open as usize;
-    line("progress", &format_args!("{:.3}", if total == 0 { 1.0 } else { ended as f64 / total as f64 }));
+    line("progress", &format_args!("{:.3}", milestone_progress(state, index)));
     for (key, at) in [("started_at", tally.started_at), ("finished_at", tally.finished_at)] {
         if let Some(at) = at {
             line(key, &at);
@@ -254,3 +258,6 @@ fn render_task(out: &mut String, state: &State, task: TaskIndex) {
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,7 @@ impl RunLoop {
     /// The store failed.
     pub async fn drive(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), RunError> {
         let mut received = Vec::with_capacity(MAX_INPUTS);
+        let mut undecided = VecDeque::new();
         let mut refresh_at = self.config.clock.now();
         let mut somebody_speaks = true;
         loop {
@@ -192,6 +193,10 @@ impl RunLoop {
             // Before a refresh the loop runs dry, so that what is shown is durable.
             let is_idle = self.pending.is_empty();
             let may_decide = self.pending.len() < MAX_PENDING_APPENDS && (is_idle || !refresh_is_due);
+            if may_decide && !undecided.is_empty() {
+                self.take_in(&mut undecided);
+                continue;
+            }
             let deadline = next_deadline(&self.state).filter(|_| may_decide && !self.is_over());
             let wake_at = deadline.into_iter().chain(is_idle.then_some(refresh_at)).min();
             let outgoing = self.outbox.front().and_then(|(agent, _)| self.agents.get(agent.get())?.clone());
@@ -205,11 +210,12 @@ impl RunLoop {
                 }
                 count = inputs.recv_many(&mut received, MAX_INPUTS), if may_decide && somebody_speaks => {
                     somebody_speaks = count > 0;
-                    self.take_in(&mut received);
+                    undecided.extend(received.drain(..));
                 }
                 () = tokio::time::sleep(wake_at.unwrap_or(now).since(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|at| at <= self.config.clock.now()) {
-                        self.decide(Command::Tick, After::default()).map_err(|(rejection, _)| rejection).unwrap_or(());
+                        // A tick is refused only where there is no run, and so no deadline.
+                        let _ = self.decide(Command::Tick, After::default());
                     }
                 }
             }
@@ -253,14 +259,19 @@ impl RunLoop {
         run.status.is_final() || (run.interrupted && self.state.attempts_out() == 0)
     }
 
-    fn take_in(&mut self, received: &mut Vec<Input>) {
-        let mut reports = Vec::new();
-        for input in received.drain(..) {
+    /// Decides what has come in, as far as appends may be under way. Reports that came together are decided together.
+    fn take_in(&mut self, undecided: &mut VecDeque<Input>) {
+        while self.pending.len() < MAX_PENDING_APPENDS
+            && let Some(input) = undecided.pop_front()
+        {
             match input {
-                Input::Reports(batch) if reports.is_empty() => reports = batch,
-                Input::Reports(batch) => reports.extend(batch),
+                Input::Reports(mut reports) => {
+                    while let Some(Input::Reports(more)) = undecided.pop_front_if(is_report) {
+                        reports.extend(more);
+                    }
+                    self.hear(reports);
+                }
                 Input::Command(command, reply) => {
-                    self.hear(std::mem::take(&mut reports));
                     let after = After { replies: vec![reply], ..After::default() };
                     if let Err((rejection, after)) = self.decide(command, after) {
                         for reply in after.replies {
@@ -271,7 +282,6 @@ impl RunLoop {
                 }
             }
         }
-        self.hear(reports);
     }
 
     fn hear(&mut self, reports: Vec<Report>) {
@@ -374,6 +384,10 @@ impl RunLoop {
     }
 }
 
+fn is_report(input: &mut Input) -> bool {
+    matches!(input, Input::Reports(_))
+}
+
 /// Waits for the oldest append. Cancel-safe: it stays where it is until it is answered.
 async fn durable(pending: &mut VecDeque<Pending>) -> (Result<Appended, AppendError>, Pending) {
     let Some(first) = pending.front_mut() else { return std::future::pending().await };
@@ -386,3 +400,6 @@ async fn durable(pending: &mut VecDeque<Pending>) -> (Result<Appended, AppendErr
 async fn reserve(orders: Option<mpsc::Sender<Orders>>) -> Option<mpsc::OwnedPermit<Orders>> {
     orders?.reserve_owned().await.ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,8 @@ pub fn take(
     let version = versions.get(name.as_str()).copied().unwrap_or(0);
     let written = Written { form: IMAGE_FORM, plan_hash, versions: names, image: state.image() };
     let bytes = bincode::serde::encode_to_vec(&written, format()).ok()?;
+    // The limit of the format is one of reading only.
+    (bytes.len() <= MAX_BYTES).then_some(())?;
     Some(Snapshot { name, version, position, bytes })
 }
 
@@ -77,3 +79,6 @@ pub fn read(snapshot: &Snapshot, plan_hash: &str) -> Option<Restored> {
         head.versions.into_iter().map(|(stream, version)| (StreamId::new(stream), version)).collect();
     Some(Restored { image, versions })
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,9 +240,7 @@ impl DamageReason {
     fn remedy(&self) -> &'static str {
         match self {
             Self::Format { .. } => "use a version of cairn at least as new as the one that wrote it",
-            Self::Missing => {
-                "put the file back, or restore the state directory from a backup (`cairn store restore`)"
-            }
+            Self::Missing => "put the file back, or restore the state directory from a backup",
             Self::Checksum
             | Self::Length
             | Self::Form
@@ -250,7 +248,7 @@ impl DamageReason {
             | Self::CutShort
             | Self::Sequence
             | Self::Segment => {
-                "restore the state directory from a backup (`cairn store restore`); `cairn store verify` shows what is left"
+                "restore the state directory from a backup, or use another one (`--state DIR`)"
             }
         }
     }

@@ -28,7 +28,7 @@ pub use error::{
     AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SnapshotError,
     SnapshotFlaw, Stopped,
 };
-pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket};
+pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
 pub use lock::{Holder, Lock, LockError};
 pub use record::{

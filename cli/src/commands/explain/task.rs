@@ -155,6 +155,9 @@ impl Shown<'_> {
                 Some(cause) => format!("skipped because of {}", self.need(cause)),
                 None => "skipped because of another task".to_owned(),
             }],
+            Reason::Cancelled if self.subject.state.run().options.fail_fast => {
+                vec!["cancelled when another task had failed: the run has `--fail-fast`".to_owned()]
+            }
             Reason::Cancelled => vec!["somebody cancelled it, or the run with it".to_owned()],
         }
     }

@@ -5,15 +5,20 @@ use cairn_agent::runtime::{self as agent, AgentConfig};
 use cairn_coordinator::codec::Encoder;
 use cairn_coordinator::runtime::{Input, Observer, RunConfig, RunError, RunLoop};
 use cairn_coordinator::store::{EventStore, StreamId};
-use cairn_engine::State;
+use cairn_engine::{Rejection, State};
 use cairn_model::plan::{CPUS, MEMORY};
 use cairn_model::{AgentSpec, Command, RunSubmitted};
 use cairn_shared::clock::Clock;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// The name of the agent in this process.
 const AGENT_ID: &str = "local-1";
@@ -47,7 +52,7 @@ pub struct LocalRun {
 
 /// How a local run ended.
 pub struct Ended {
-    /// The run as it stands; all of it is durable.
+    /// The run as it stands; all of it is durable, unless a second signal cut it short.
     pub state: State,
     /// A signal stopped it.
     pub interrupted: bool,
@@ -59,6 +64,15 @@ pub enum LocalError {
     /// The loop failed.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The run cannot begin, or go on.
+    #[error("run {run} cannot be started")]
+    Refused {
+        /// Which run.
+        run: String,
+        /// Why.
+        #[source]
+        source: Rejection,
+    },
     /// The system gives no event loop or signals.
     #[error("cannot set up the event loop")]
     Setup(#[source] std::io::Error),
@@ -92,15 +106,17 @@ async fn drive_here(local: LocalRun) -> Result<Ended, LocalError> {
         Encoder::new(&local.submitted.run, local.versions),
     );
     for command in run.commands.drain(..) {
-        // The commands were made for this very state.
-        owner
-            .command(command)
-            .unwrap_or_else(|rejection| tracing::error!(%rejection, "a command was refused"));
+        // To be taken over may be all that a run needed to end: what must run at most once is not tried again.
+        if owner.state().run().status.is_final() {
+            break;
+        }
+        let refused = |source| LocalError::Refused { run: local.submitted.run.clone(), source };
+        owner.command(command).map_err(refused)?;
     }
     let index = owner.state().find_agent(AGENT_ID).unwrap_or(cairn_model::AgentIndex(0));
     owner.connect(index, orders_in);
-    let agent = tokio::spawn(agent::run(AgentConfig { index, ..run.agent }, orders, reports_in));
     let signals = Signals::new().map_err(LocalError::Setup)?;
+    let mut agent = tokio::spawn(agent::run(AgentConfig { index, ..run.agent }, orders, reports_in));
     let forward = tokio::spawn({
         let inputs = inputs_in.clone();
         async move {
@@ -111,11 +127,14 @@ async fn drive_here(local: LocalRun) -> Result<Ended, LocalError> {
             }
         }
     });
-    let interrupted = watch(&mut owner, &mut inputs, inputs_in, signals).await;
+    let interrupted = watch(&mut owner, &mut inputs, inputs_in, signals, &mut agent).await;
     // Its orders end with the owner: the agent kills what still runs.
     let state = owner.into_state();
     drop(inputs);
-    let _ = tokio::join!(agent, forward);
+    let _ = forward.await;
+    if !agent.is_finished() {
+        let _ = agent.await;
+    }
     Ok(Ended { state, interrupted: interrupted? })
 }
 
@@ -125,13 +144,15 @@ async fn watch(
     inputs: &mut mpsc::Receiver<Input>,
     wishes: mpsc::Sender<Input>,
     mut signals: Signals,
+    agent: &mut JoinHandle<()>,
 ) -> Result<bool, LocalError> {
     let mut signalled = false;
-    let driving = owner.drive(inputs);
-    tokio::pin!(driving);
+    let (driving, breaking) = (owner.drive(inputs), panic_of(agent));
+    tokio::pin!(driving, breaking);
     loop {
         tokio::select! {
             ended = &mut driving => return Ok(ended.map(|()| signalled)?),
+            never = &mut breaking => match never {},
             name = signals.next() => {
                 if signalled {
                     return Ok(true);
@@ -147,29 +168,48 @@ async fn watch(
     }
 }
 
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+/// A panic of the agent is one of this process: the loop would wait for its reports for ever.
+async fn panic_of(agent: &mut JoinHandle<()>) -> Infallible {
+    if let Err(panic) = agent.await.map_err(tokio::task::JoinError::try_into_panic)
+        && let Ok(panic) = panic
+    {
+        std::panic::resume_unwind(panic);
+    }
+    std::future::pending().await
 }
 
+/// The signals that stop a run, each with its name.
+struct Signals(Vec<(&'static str, Signal)>);
+
 impl Signals {
+    /// Whoever starts us with SIGHUP or SIGINT ignored (`nohup`, a shell's background job) means it to stay so.
     fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        let ignored = ignored_signals();
+        let wanted = |kind: SignalKind| ignored & (1 << (kind.as_raw_value() - 1)) == 0;
+        let kinds = [("SIGINT", SignalKind::interrupt()), ("SIGHUP", SignalKind::hangup())];
+        let kept = kinds.into_iter().filter(|&(_, kind)| wanted(kind));
+        let all = kept.chain([("SIGTERM", SignalKind::terminate())]);
+        all.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<std::io::Result<_>>().map(Self)
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hangup.recv() => "SIGHUP",
-        }
+        poll_fn(|context| {
+            for (name, signal) in &mut self.0 {
+                if signal.poll_recv(context).is_ready() {
+                    return Poll::Ready(*name);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
+}
+
+/// The signals that this process was started with ignored: bit N - 1 for signal N. None where the system does not say.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 struct Prepared {
@@ -220,4 +260,28 @@ pub fn user_name() -> String {
     named
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_agent_ends_the_process_and_its_end_does_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let broken = runtime.block_on(async {
+            tokio::spawn(async { panic_of(&mut tokio::spawn(async { panic!("a bug") })).await }).await
+        });
+        assert!(broken.is_err_and(|error| error.is_panic()));
+        runtime.block_on(async {
+            let mut ended = tokio::spawn(async {});
+            let waiting = panic_of(&mut ended);
+            tokio::pin!(waiting);
+            tokio::select! {
+                biased;
+                never = &mut waiting => match never {},
+                () = tokio::task::yield_now() => {}
+            }
+        });
+    }
 }

@@ -16,7 +16,8 @@ use crate::view;
 use cairn_coordinator::plans;
 use cairn_coordinator::projection::MilestoneFiles;
 use cairn_coordinator::runtime::{Update, new_id};
-use cairn_coordinator::store::file::Options;
+use cairn_coordinator::store::file::{Options, lock_path};
+use cairn_coordinator::store::lock::LockError;
 use cairn_coordinator::store::{EventStore, FileStore, Holder, OpenError, StreamHead, StreamId};
 use cairn_engine::{Order, RunStatus, State};
 use cairn_model::plan::{MEMORY, Plan};
@@ -38,7 +39,7 @@ pub struct Args {
     /// The plan, YAML or JSON; `-` reads stdin
     pub plan: PathBuf,
     /// Processes at a time [default: one for each core]
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = plan_file::jobs)]
     pub jobs: Option<NonZeroUsize>,
     /// The value of a parameter of the plan; may be given several times
     #[arg(long = "param", value_name = "K=V", value_parser = plan_file::parameter)]
@@ -105,6 +106,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let epoch = begun.state.run().epoch + 1;
     let clock = Clock::start(begun.state.last_event_at());
     let run_name = begun.submitted.run.clone();
+    let resume_command = crate::state_directory::resume_command(context, &begun.submitted);
     let view = view::observer(context, &begun.state, &begun.submitted, jobs, clock.clone());
     let mut files = MilestoneFiles::new(&state_directory, &run_name, &begun.state);
     let mut show = view.callback;
@@ -127,8 +129,22 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let ended = local::drive(local);
     view.screen.finish();
     let ended = ended.map_err(|error| stopped(&run_name, &error))?;
-    summary::print(context, &ended, &state_directory, args);
+    summary::print(context, &ended, &state_directory, &resume_command);
+    refuse_lost_state(&run_name, &state_directory)?;
     Ok(exit_of(&ended))
+}
+
+/// What was written to files that somebody has removed meanwhile is gone, though every write succeeded.
+fn refuse_lost_state(run: &str, state_directory: &Path) -> Result<(), Failure> {
+    if lock_path(state_directory).exists() {
+        return Ok(());
+    }
+    let message = format!(
+        "the state directory {} was removed while {run} went on: what became of it is not recorded",
+        state_directory.display()
+    );
+    Err(Failure::new(Exit::OutOfReach, message)
+        .help("keep the state directory out of what the tasks remove, or name another one with --state DIR"))
 }
 
 fn default_jobs() -> NonZeroUsize {
@@ -151,8 +167,10 @@ fn begin(
 ) -> Result<Begun, Failure> {
     let project = file.plan.project.clone();
     let run = first_free_run(store, &project)?;
-    let plan_hash = plans::save(state_directory, &file.text)
-        .map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
+    let plan_hash = plans::save(state_directory, &file.text).map_err(|error| {
+        Failure::because(Exit::OutOfReach, &error)
+            .help("make room or mend the disk, or name another state directory with --state DIR")
+    })?;
     let submitted = RunSubmitted {
         run: run.to_string(),
         plan_hash,
@@ -231,9 +249,12 @@ fn open_store(state: &Path, context: &Context, clock: &Clock) -> Result<FileStor
     FileStore::open(state, &holder, Options::new(new_id())).map_err(|error| {
         let failure = Failure::because(Exit::OutOfReach, &error);
         match error {
-            OpenError::Lock(_) => failure
+            OpenError::Lock(LockError::Held { .. }) => failure
                 .help("wait for it to end, or give this run a state directory of its own with --state DIR"),
-            _ => failure,
+            OpenError::Lock(LockError::Io(_)) | OpenError::Io(_) => {
+                failure.help("make the state directory writable, or name another one with --state DIR")
+            }
+            OpenError::Damaged(_) => failure,
         }
     })
 }

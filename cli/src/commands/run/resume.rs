@@ -5,9 +5,10 @@ use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::plan_file::PlanFile;
+use crate::state_directory::not_loaded;
 use cairn_coordinator::insight::differences;
-use cairn_coordinator::projection::StatusView;
-use cairn_coordinator::runtime::{LoadError, LoadedRun, find_run, load_run};
+use cairn_coordinator::projection::{MilestoneFiles, StatusView};
+use cairn_coordinator::runtime::{LoadError, LoadedRun, Update, find_run, load_run};
 use cairn_coordinator::store::file::LogReader;
 use cairn_engine::RunStatus;
 use std::path::Path;
@@ -45,11 +46,12 @@ pub fn find(
         Err(LoadError::NoSuchRun { .. }) => return Ok(Found::Nothing),
         Err(error) => return Err(unreadable(&error)),
     };
-    let run = load_run(state_directory, &reader, &newest, None).map_err(|error| unreadable(&error))?;
+    let run = load_run(state_directory, &reader, &newest, None).map_err(|error| not_loaded(&error))?;
     let name = newest.run.to_string();
     match run.state.run().status {
         RunStatus::Completed => {
             output::say(&format!("{name} is completed; nothing is left to do"));
+            finish_files(state_directory, &run);
             if context.format != Format::Text {
                 output::print_value(context, &StatusView::new(&run.state))?;
             }
@@ -78,4 +80,12 @@ pub fn find(
     }
     Err(Failure::new(Exit::Usage, message)
         .help("undo the change to continue, or start a new run of the changed plan without --resume"))
+}
+
+/// A process that died between the end of its run and the end of its files left these behind as they were.
+fn finish_files(state_directory: &Path, run: &LoadedRun) {
+    if state_directory.join("active").join(&run.submitted.run).is_dir() {
+        let mut files = MilestoneFiles::new(state_directory, &run.submitted.run, &run.state);
+        files.observe(&Update { state: &run.state, events: &[], at: run.state.last_event_at() });
+    }
 }

@@ -1,10 +1,9 @@
 //! What is said at the end of a run.
 
-use super::Args;
 use super::local::Ended;
 use crate::context::{Context, Format};
 use crate::output;
-use crate::style::{self, Paint, Style, count};
+use crate::style::{self, Paint, Style, count, grouped};
 use cairn_agent::runner::tail;
 use cairn_coordinator::projection::StatusView;
 use cairn_engine::{State, TaskStatus};
@@ -24,21 +23,23 @@ const LAST_BYTES: u64 = 16 << 10;
 /// Where a run stands: `40 of 100 tasks completed`.
 pub fn standing(state: &State) -> String {
     let total = count(state.plan().task_count() as u64, "task", "tasks");
-    format!("{} of {total} completed", state.count(TaskStatus::Completed))
+    format!("{} of {total} completed", grouped(state.count(TaskStatus::Completed).into()))
 }
 
 /// Prints the summary to stdout: text, or the run's status in the form that was asked for.
-pub fn print(context: &Context, ended: &Ended, state_directory: &Path, args: &Args) {
+pub fn print(context: &Context, ended: &Ended, state_directory: &Path, resume_command: &str) {
     // A closed stdout changes nothing about the run.
     let _ = match context.format {
-        Format::Text => output::print_text(&text(ended, state_directory, args, &Style::stdout(context))),
+        Format::Text => {
+            output::print_text(&text(ended, state_directory, resume_command, &Style::stdout(context)))
+        }
         Format::Json | Format::Jsonl | Format::Yaml => {
             output::print_value(context, &StatusView::new(&ended.state))
         }
     };
 }
 
-fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> String {
+fn text(ended: &Ended, state_directory: &Path, resume_command: &str, style: &Style) -> String {
     let state = &ended.state;
     let mut out = String::new();
     failures(&mut out, state, state_directory, style);
@@ -51,7 +52,7 @@ fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> St
     let _ = write!(out, "{} {sign} in {}: {}", run.id, style::duration(took), standing(state));
     for status in [TaskStatus::Failed, TaskStatus::Skipped, TaskStatus::Cancelled] {
         if state.count(status) > 0 {
-            let _ = write!(out, ", {} {}", state.count(status), status.name());
+            let _ = write!(out, ", {} {}", grouped(state.count(status).into()), status.name());
         }
     }
     let warnings: u32 = state
@@ -67,7 +68,7 @@ fn text(ended: &Ended, state_directory: &Path, args: &Args, style: &Style) -> St
     }
     out.push('\n');
     if !run.status.is_final() {
-        let _ = writeln!(out, "continue it with: cairn run {} --resume", args.plan.display());
+        let _ = writeln!(out, "continue it with: {resume_command}");
     }
     out
 }

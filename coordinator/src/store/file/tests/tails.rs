@@ -336,7 +336,7 @@ fn damage_is_told_with_its_place_and_a_remedy_and_changes_nothing() {
         &log.path().display().to_string(),
         &format!("byte {start}"),
         &format!("event {position}"),
-        "cairn store restore",
+        "restore the state directory from a backup",
     ] {
         assert!(error.contains(part), "{error}");
     }
