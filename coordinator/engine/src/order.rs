@@ -144,7 +144,7 @@ impl Class {
             }
             match thousandths % 1000 {
                 0 => format!("{name} {whole}"),
-                part => format!("{name} {whole}.{part:03}"),
+                part => format!("{name} {whole}.{}", format!("{part:03}").trim_end_matches('0')),
             }
         };
         let mut words: Vec<String> = self.resources.iter().map(amount).collect();
