@@ -7,6 +7,7 @@ use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 /// What a plan from stdin is called.
@@ -48,23 +49,19 @@ pub fn jobs(text: &str) -> Result<NonZeroUsize, String> {
 pub fn read_source(path: &Path) -> Result<Source, Failure> {
     let is_stdin = path == Path::new("-");
     let name = if is_stdin { STDIN_NAME.to_owned() } else { path.display().to_string() };
+    let limits = Limits::local();
+    let file =
+        if is_stdin { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) };
+    let file = file.map_err(|error| cannot_read(&name, &error))?;
+    let metadata = file.metadata().map_err(|error| cannot_read(&name, &error))?;
+    // What is too long is refused before it is read, where its length is known.
+    let length = if metadata.is_file() { usize::try_from(metadata.len()).unwrap_or(usize::MAX) } else { 0 };
+    Source::check_length(&name, length, &limits).map_err(Failure::invalid_plan)?;
+    let mut bytes = Vec::with_capacity(length);
     // One byte more than a plan may have shows that it is too long, whatever its length.
-    let limit = MAX_PLAN_BYTES as u64 + 1;
-    let mut bytes = Vec::new();
-    let read = if is_stdin {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)
-    } else {
-        read_file(path, limit, &mut bytes)
-    };
+    let read = file.take(MAX_PLAN_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| cannot_read(&name, &error))?;
-    Source::from_bytes(name, bytes, &Limits::local()).map_err(Failure::invalid_plan)
-}
-
-fn read_file(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len().min(limit);
-    bytes.reserve_exact(usize::try_from(length).unwrap_or(0));
-    file.take(limit).read_to_end(bytes)
+    Source::from_bytes(name, bytes, &limits).map_err(Failure::invalid_plan)
 }
 
 fn cannot_read(name: &str, error: &io::Error) -> Failure {

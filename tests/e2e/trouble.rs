@@ -1,6 +1,7 @@
-//! What a user meets when something is wrong round the run: the state directory, the size of a script.
+//! What a user meets when something is wrong round the run: the state directory, the size of scripts and plans.
 
-use super::support::{Place, told};
+use super::support::{Place, binary, told};
+use std::process::{Command, Output};
 
 #[test]
 fn a_state_directory_that_a_task_removes_is_missed() {
@@ -60,4 +61,33 @@ fn what_fail_fast_cancels_is_explained_and_large_counts_are_grouped() {
     );
     let explained = place.ok(["explain", "fast", "then/long"]);
     assert!(explained.contains("another task had failed"), "{explained}");
+}
+
+/// Runs `cairn validate` with no more than 200 MB of memory to address.
+fn validate_in_200_megabytes(place: &Place, plan: &str) -> Output {
+    let line = format!("ulimit -v 204800; exec {} validate {plan}", binary().display());
+    Command::new("bash").args(["-c", &line]).current_dir(place.path()).output().expect("bash")
+}
+
+#[test]
+fn a_plan_over_the_limit_is_refused_before_it_is_read() {
+    let place = Place::new();
+    let file = std::fs::File::create(place.path().join("huge.yaml")).expect("a file");
+    file.set_len(300 << 20).expect("a file without blocks");
+    let output = validate_in_200_megabytes(&place, "huge.yaml");
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("more than the limit `plan_bytes`"), "{}", told(&output));
+}
+
+#[test]
+fn an_alias_bomb_is_refused_in_little_memory() {
+    let place = Place::new();
+    let mut text = "version: 1\nproject: bomb\nx0: &x0 [a, a, a, a, a, a, a, a, a]\n".to_owned();
+    for level in 1..12 {
+        let below = vec![format!("*x{}", level - 1); 9].join(", ");
+        text.push_str(&format!("x{level}: &x{level} [{below}]\n"));
+    }
+    place.write("bomb.yaml", &(text + "tasks: *x11\n"));
+    let output = validate_in_200_megabytes(&place, "bomb.yaml");
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
 }

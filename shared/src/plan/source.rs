@@ -21,15 +21,24 @@ impl Source {
         Self { name: name.into(), text: text.into() }
     }
 
+    /// Whether a plan called `name` may have so many bytes; to be asked before they are read, where that is known.
+    ///
+    /// # Errors
+    /// If there are more than `limits` allow.
+    pub fn check_length(name: &str, bytes: usize, limits: &Limits) -> Result<(), Diagnostics> {
+        match limits.too_large(bytes) {
+            Some(finding) => Err(Findings::from(finding).diagnostics(&Self::new(name, ""))),
+            None => Ok(()),
+        }
+    }
+
     /// A source from the bytes of a file.
     ///
     /// # Errors
     /// If there are more bytes than `limits` allow, or they are not UTF-8; the error shows the line.
     pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>, limits: &Limits) -> Result<Self, Diagnostics> {
         let name = name.into();
-        if let Some(finding) = limits.too_large(bytes.len()) {
-            return Err(Findings::from(finding).diagnostics(&Self::new(name, "")));
-        }
+        Self::check_length(&name, bytes.len(), limits)?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { name, text }),
             Err(error) => {
