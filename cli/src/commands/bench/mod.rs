@@ -197,7 +197,11 @@ fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, 
     let ended = local::drive(local).map_err(|error| broken(&error))?;
     let status = ended.state.run().status;
     if status != RunStatus::Completed {
-        return Err(Failure::new(Exit::Interrupted, format!("the run did not complete: {}", status.name())));
+        let state = &ended.state;
+        let cause = state.plan().tasks().find_map(|task| state.failure(task)).map(|failure| &failure.message);
+        let cause =
+            cause.map_or_else(|| status.name().to_owned(), |message| format!("a task failed: {message}"));
+        return Err(Failure::new(Exit::Failed, format!("the run did not complete: {cause}")));
     }
     Ok(clock.now().since(began))
 }
