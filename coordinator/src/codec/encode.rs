@@ -35,13 +35,6 @@ pub struct Encoder {
     columns: Columns,
 }
 
-/// Which stream an event belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    Run,
-    Milestone(MilestoneIndex),
-}
-
 impl Encoder {
     /// An encoder for a run whose streams have the given versions; a stream that is not named is empty.
     #[must_use]
@@ -74,8 +67,8 @@ impl Encoder {
         let mut done = 0;
         while done < events.len() {
             // By the name, not the variant: what is paused, resumed or cancelled makes different fields.
-            let (stream, kind) = (stream_of(plan, &events[done]), type_name(&events[done]));
-            let like = |event: &&Event| type_name(event) == kind && stream_of(plan, event) == stream;
+            let (stream, kind) = (events[done].milestone(plan), type_name(&events[done]));
+            let like = |event: &&Event| type_name(event) == kind && event.milestone(plan) == stream;
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
             self.columns.clear();
@@ -96,15 +89,12 @@ impl Encoder {
         records
     }
 
-    fn stream(&mut self, plan: &Plan, stream: Stream) -> StreamId {
-        match stream {
-            Stream::Run => self.run_stream.clone(),
-            Stream::Milestone(milestone) => {
-                let run = &self.run;
-                let name = || StreamId::new(milestone_stream(run, plan, milestone));
-                self.streams.entry(milestone).or_insert_with(name).clone()
-            }
-        }
+    /// The stream of a milestone, or of the run.
+    fn stream(&mut self, plan: &Plan, milestone: Option<MilestoneIndex>) -> StreamId {
+        let Some(milestone) = milestone else { return self.run_stream.clone() };
+        let run = &self.run;
+        let name = || StreamId::new(milestone_stream(run, plan, milestone));
+        self.streams.entry(milestone).or_insert_with(name).clone()
     }
 
     fn body(&self, id: Uuid, cause: Option<Uuid>, kind: &str, envelope: &Envelope<'_>) -> String {
@@ -139,42 +129,6 @@ impl Encoder {
 /// The id with room to count 2^24 events: more than any decision has.
 fn base_id(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128() & !0xff_ffff)
-}
-
-fn stream_of(plan: &Plan, event: &Event) -> Stream {
-    match event {
-        Event::RunSubmitted(_)
-        | Event::OwnerChanged { .. }
-        | Event::RunInterrupted { .. }
-        | Event::RunCompleted { .. }
-        | Event::RunFailed
-        | Event::RunCancelled
-        | Event::AgentJoined(_)
-        | Event::AgentLost { .. } => Stream::Run,
-        Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
-            match scope {
-                Scope::Run => Stream::Run,
-                Scope::Milestone(milestone) => Stream::Milestone(*milestone),
-                Scope::Task(task) => Stream::Milestone(plan.milestone_of(*task)),
-            }
-        }
-        Event::MilestoneStarted { milestone }
-        | Event::MilestoneCompleted { milestone }
-        | Event::MilestoneFailed { milestone }
-        | Event::MilestoneSkipped { milestone }
-        | Event::MilestoneCancelled { milestone }
-        | Event::DependencyResolved { milestone, .. } => Stream::Milestone(*milestone),
-        Event::TaskDispatched { task, .. }
-        | Event::TaskStarted { task, .. }
-        | Event::ProgressUpdated { task, .. }
-        | Event::TaskCompleted { task, .. }
-        | Event::TaskFailed { task, .. }
-        | Event::TaskRetryScheduled { task, .. }
-        | Event::RetryDue { task }
-        | Event::AttemptTimedOut { task, .. }
-        | Event::TaskSkipped { task, .. }
-        | Event::TaskCancelled { task, .. } => Stream::Milestone(plan.milestone_of(*task)),
-    }
 }
 
 fn type_name(event: &Event) -> &'static str {

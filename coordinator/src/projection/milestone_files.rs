@@ -8,7 +8,6 @@
 use super::status::milestone_progress;
 use crate::runtime::Update;
 use cairn_engine::{RunStatus, State, TaskStatus};
-use cairn_model::plan::Plan;
 use cairn_model::{Event, MilestoneIndex, Scope, TaskIndex};
 use std::fmt::Write as _;
 use std::fs;
@@ -58,10 +57,10 @@ impl MilestoneFiles {
     pub fn observe(&mut self, update: &Update<'_>) {
         let plan = update.state.plan();
         for event in update.events {
-            match touched(plan, event) {
-                Touched::Milestone(milestone) => self.dirty[milestone.get()] = true,
-                Touched::All => self.dirty.fill(true),
-                Touched::None => {}
+            match event.milestone(plan) {
+                Some(milestone) => self.dirty[milestone.get()] = true,
+                None if touches_all(event) => self.dirty.fill(true),
+                None => {}
             }
         }
         if update.events.is_empty() {
@@ -110,42 +109,15 @@ impl Drop for MilestoneFiles {
     }
 }
 
-enum Touched {
-    None,
-    Milestone(MilestoneIndex),
-    All,
-}
-
-/// Whose file an event changes.
-fn touched(plan: &Plan, event: &Event) -> Touched {
+/// Whether all files tell of an event of the run as a whole: that it is paused, was stopped, or has ended.
+fn touches_all(event: &Event) -> bool {
     match event {
-        Event::RunSubmitted(_) | Event::AgentJoined(_) | Event::AgentLost { .. } => Touched::None,
-        // All files tell whether the run is paused, or was stopped.
-        Event::OwnerChanged { .. } | Event::RunInterrupted { .. } => Touched::All,
-        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => Touched::All,
+        Event::OwnerChanged { .. } | Event::RunInterrupted { .. } => true,
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => true,
         Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
-            match scope {
-                Scope::Run => Touched::All,
-                Scope::Milestone(milestone) => Touched::Milestone(*milestone),
-                Scope::Task(task) => Touched::Milestone(plan.milestone_of(*task)),
-            }
+            *scope == Scope::Run
         }
-        Event::MilestoneStarted { milestone }
-        | Event::MilestoneCompleted { milestone }
-        | Event::MilestoneFailed { milestone }
-        | Event::MilestoneSkipped { milestone }
-        | Event::MilestoneCancelled { milestone }
-        | Event::DependencyResolved { milestone, .. } => Touched::Milestone(*milestone),
-        Event::TaskDispatched { task, .. }
-        | Event::TaskStarted { task, .. }
-        | Event::ProgressUpdated { task, .. }
-        | Event::TaskCompleted { task, .. }
-        | Event::TaskFailed { task, .. }
-        | Event::TaskRetryScheduled { task, .. }
-        | Event::RetryDue { task }
-        | Event::AttemptTimedOut { task, .. }
-        | Event::TaskSkipped { task, .. }
-        | Event::TaskCancelled { task, .. } => Touched::Milestone(plan.milestone_of(*task)),
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::command::{AgentSpec, Scope};
 use crate::ids::{AgentIndex, MilestoneIndex, NodeIndex, TaskIndex};
+use crate::plan::Plan;
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -20,8 +21,7 @@ pub struct RunOptions {
     pub closed_fleet: bool,
 }
 
-/// A fact about a run. Events from [`Event::MilestoneStarted`] on belong to the stream of their milestone, those
-/// before to the stream of the run.
+/// A fact about a run. [`Event::milestone`] tells the stream that it belongs to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The run exists. Its plan was stored before.
@@ -204,6 +204,46 @@ pub enum Event {
         /// The attempt that was stopped; 0 if there was none.
         attempt: u32,
     },
+}
+
+impl Event {
+    /// The milestone whose stream the event belongs to; `None` for the stream of the run.
+    #[must_use]
+    pub fn milestone(&self, plan: &Plan) -> Option<MilestoneIndex> {
+        match self {
+            Self::RunSubmitted(_)
+            | Self::OwnerChanged { .. }
+            | Self::RunInterrupted { .. }
+            | Self::RunCompleted { .. }
+            | Self::RunFailed
+            | Self::RunCancelled
+            | Self::AgentJoined(_)
+            | Self::AgentLost { .. } => None,
+            Self::Paused { scope, .. } | Self::Resumed { scope } | Self::CancelRequested { scope, .. } => {
+                match scope {
+                    Scope::Run => None,
+                    Scope::Milestone(milestone) => Some(*milestone),
+                    Scope::Task(task) => Some(plan.milestone_of(*task)),
+                }
+            }
+            Self::MilestoneStarted { milestone }
+            | Self::MilestoneCompleted { milestone }
+            | Self::MilestoneFailed { milestone }
+            | Self::MilestoneSkipped { milestone }
+            | Self::MilestoneCancelled { milestone }
+            | Self::DependencyResolved { milestone, .. } => Some(*milestone),
+            Self::TaskDispatched { task, .. }
+            | Self::TaskStarted { task, .. }
+            | Self::ProgressUpdated { task, .. }
+            | Self::TaskCompleted { task, .. }
+            | Self::TaskFailed { task, .. }
+            | Self::TaskRetryScheduled { task, .. }
+            | Self::RetryDue { task }
+            | Self::AttemptTimedOut { task, .. }
+            | Self::TaskSkipped { task, .. }
+            | Self::TaskCancelled { task, .. } => Some(plan.milestone_of(*task)),
+        }
+    }
 }
 
 /// What a run starts with.
