@@ -116,15 +116,15 @@ pub(super) fn reap_orphans_now_and_then(now: Timestamp) {
 /// only if a shell with job control made it; such an orphan waits for a moment without spawns.
 pub(super) fn reap_orphans() -> usize {
     let mut reaped = 0;
-    let own = rustix::process::getpid();
-    let own_group = rustix::process::getpgrp();
-    let own_session = rustix::process::getsid(None).ok();
+    // Not by getsid and getpgrp: rustix takes neither for 0, which is what they say in a namespace of processes
+    // whose session or group was made outside of it.
+    let Some(own) = procfs::process(rustix::process::getpid()) else { return reaped };
     for info in procfs::processes() {
-        if !info.is_zombie || info.parent != Some(own) || info.group == Some(own_group) {
+        if !info.is_zombie || info.parent != Some(own.pid) || info.group == own.group {
             continue;
         }
         let children = children();
-        let may_be_main = info.group == Some(info.pid) && info.session == own_session;
+        let may_be_main = info.group == Some(info.pid) && info.session == own.session;
         if children.mains.contains_key(&info.pid) || (may_be_main && children.spawning > 0) {
             continue;
         }

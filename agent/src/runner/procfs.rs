@@ -114,7 +114,7 @@ mod tests {
     fn we_see_ourselves() {
         let own = rustix::process::getpid();
         let info = processes().into_iter().find(|info| info.pid == own).unwrap();
-        assert_eq!(info.group, Some(rustix::process::getpgrp()));
+        assert_eq!(info.parent, rustix::process::getppid());
         assert_eq!(process(own).unwrap().start_time, info.start_time);
         assert!(environment(own).is_some());
     }
