@@ -185,6 +185,8 @@ impl Agent {
             let id = AttemptId { run: 0, task: order.task, attempt: order.attempt };
             let input = match order.kind {
                 OrderKind::Offer => Input::Offer { id, epoch, work: self.work(id) },
+                // Nothing here waits for a grant: what is offered in this process is offered once.
+                OrderKind::Grant => continue,
                 OrderKind::Stop => Input::Stop { id, epoch },
                 OrderKind::Acknowledge => Input::Acknowledge { id },
             };

@@ -8,4 +8,5 @@ pub mod insight;
 pub mod plans;
 pub mod projection;
 pub mod runtime;
+pub mod service;
 pub mod store;

@@ -6,3 +6,4 @@
 pub mod clock;
 pub mod message;
 pub mod plan;
+pub mod transport;

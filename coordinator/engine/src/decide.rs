@@ -313,6 +313,7 @@ impl Turn<'_> {
                 let started_at = at.clamp(row.since.min(self.now), self.now);
                 self.emit(Event::TaskStarted { task, attempt, started_at });
             }
+            ReportKind::Accepted { .. } | ReportKind::Declined { .. } => {}
             ReportKind::Progress { permille, message } => {
                 let permille = permille.min(1000);
                 if row.permille != permille || self.state.message(task) != message.as_deref() {
@@ -349,6 +350,7 @@ impl Turn<'_> {
                 let failure = Failure { kind, message: message.into(), exit_code };
                 agenda::end_with_failure(state, task, failure, span, now)
             }
+            Outcome::Lost { reason } => without_result(&reason),
             Outcome::Stopped if state.task(task).has(CANCELLING) => Event::TaskCancelled { task, attempt },
             Outcome::Stopped if agenda::ran_out_of_time(state, task) => {
                 let message = "it ran longer than its time-out".to_owned();

@@ -52,6 +52,11 @@ pub enum Outcome {
     Stopped,
     /// It was given back, or stopped, before anything ran.
     NotStarted,
+    /// It was ended, or is gone, without a result and by no wish of the coordinator's.
+    Lost {
+        /// What a person reads.
+        reason: Box<str>,
+    },
 }
 
 /// What an agent says about an attempt.
@@ -70,6 +75,16 @@ pub struct Report {
 /// What can be said about an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportKind {
+    /// The agent has it in its journal: it will run, or its end will be told.
+    Accepted {
+        /// It starts only on a grant.
+        awaits_grant: bool,
+    },
+    /// The agent will not run it, and has not.
+    Declined {
+        /// Why.
+        reason: Box<str>,
+    },
     /// It runs.
     Started {
         /// Since when, by the agent's clock.

@@ -1,4 +1,4 @@
-//! What a coordinator says to an agent. What an agent says is a [`cairn_model::Report`].
+//! Orders of a coordinator inside one process. What an agent says there is a [`cairn_model::Report`].
 //!
 //! Orders carry the epoch of who gives them, and an agent refuses one lower than it has heard.
 
@@ -27,8 +27,10 @@ pub struct Order {
 /// What to do with an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderKind {
-    /// Run it.
+    /// Run it; if it asks for a grant, only once that has come.
     Offer,
+    /// Start it: that this agent may is durable.
+    Grant,
     /// End it.
     Stop,
     /// Forget it: its end is durable.

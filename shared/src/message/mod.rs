@@ -1,0 +1,16 @@
+//! What coordinators and agents say to each other.
+//!
+//! [`order`] is the form inside one process: indices of a plan that both sides read. [`wire`] is the form between
+//! machines: self-contained, so that an agent needs neither plan nor store.
+//!
+//! ```text
+//!   coordinator ──ToAgent──▶ an agent's own queue, or a shared one of a capability
+//!   agent ──ToCoordinator──▶ the coordinators' queue; output goes apart from it
+//! ```
+//!
+//! Not here: how a message gets there ([`crate::transport`]), what follows from it (the engine, the machine).
+
+pub mod order;
+pub mod wire;
+
+pub use order::{Order, OrderKind, Orders};
