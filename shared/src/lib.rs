@@ -7,4 +7,5 @@ pub mod clock;
 pub mod config;
 pub mod message;
 pub mod plan;
+pub mod telemetry;
 pub mod transport;
