@@ -1,0 +1,106 @@
+//! The output of tasks, as it comes from agents: into files beside the store.
+//!
+//! A piece lands where it belongs by its offset, so what comes twice lands on itself, and what comes late finds its
+//! place. A piece that is lost with a broker leaves a hole of zeros.
+
+use cairn_model::RunId;
+use cairn_model::ids::is_id;
+use cairn_shared::message::codec::decode;
+use cairn_shared::message::wire::{Output, ToCoordinator};
+use cairn_shared::transport::Delivery;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// Bytes of one attempt's output that are kept. An agent keeps less; beyond is not from one of ours.
+const MAX_LOG_BYTES: u64 = 64 << 20;
+
+/// Writes what comes until the channel ends. A failure to write costs output, never a task: it is told once in a while.
+pub(super) async fn keep(state_directory: PathBuf, mut deliveries: mpsc::Receiver<Delivery>) {
+    while let Some(delivery) = deliveries.recv().await {
+        let directory = state_directory.clone();
+        // Files block; one piece after the other keeps the order and the memory.
+        let kept = tokio::task::spawn_blocking(move || take(&directory, delivery)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "output of a task was not kept");
+        }
+    }
+}
+
+fn take(directory: &Path, delivery: Delivery) -> io::Result<()> {
+    let message = decode::<ToCoordinator>(&delivery.content_type, &delivery.body);
+    let Ok(ToCoordinator::Output(output)) = message else {
+        tracing::warn!(id = delivery.id, "what came as output cannot be read");
+        delivery.receipt.reject();
+        return Ok(());
+    };
+    let kept = write(directory, &output);
+    delivery.receipt.acknowledge();
+    kept
+}
+
+fn write(directory: &Path, output: &Output) -> io::Result<()> {
+    let Some(path) = log_path(directory, output) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no attempt that there could be"));
+    };
+    if output.offset.saturating_add(output.bytes.len() as u64) > MAX_LOG_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is beyond the size of a log"));
+    }
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.write_all_at(&output.bytes, output.offset)
+}
+
+/// Where the output of an attempt is kept; nothing for names that no plan could have.
+fn log_path(directory: &Path, output: &Output) -> Option<PathBuf> {
+    let run = RunId::parse(&output.run)?;
+    let (milestone, task) = output.task.split_once('/')?;
+    if !is_id(milestone) || !is_id(task) || output.attempt == 0 {
+        return None;
+    }
+    let file = format!("{task}.{}.log", output.attempt);
+    Some(directory.join("logs").join(run.to_string()).join(milestone).join(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(task: &str, offset: u64, bytes: &[u8]) -> Output {
+        Output {
+            agent: "a1".to_owned(),
+            run: "apollo.1".to_owned(),
+            task: task.to_owned(),
+            attempt: 1,
+            offset,
+            bytes: bytes.to_vec(),
+            is_last: false,
+        }
+    }
+
+    #[test]
+    fn pieces_land_where_they_belong_however_they_come() {
+        let state = tempfile::tempdir().unwrap();
+        for (offset, bytes) in [(6, &b"world"[..]), (0, b"hello "), (6, b"world")] {
+            write(state.path(), &piece("build/compile", offset, bytes)).unwrap();
+        }
+        let log = state.path().join("logs/apollo.1/build/compile.1.log");
+        assert_eq!(std::fs::read(log).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn nothing_is_written_outside_or_without_bound() {
+        let state = tempfile::tempdir().unwrap();
+        for task in ["../x", "a/../b", "a", "/a/b", "a/.b", "a/b/c", "", "a/b\0"] {
+            assert!(write(state.path(), &piece(task, 0, b"x")).is_err(), "{task}");
+        }
+        let run = Output { run: "../apollo.1".to_owned(), ..piece("a/b", 0, b"x") };
+        assert!(write(state.path(), &run).is_err());
+        assert!(write(state.path(), &piece("a/b", u64::MAX, b"x")).is_err());
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+    }
+}
