@@ -6,8 +6,10 @@
 pub mod codec;
 pub mod fleet;
 pub mod insight;
+pub mod metric_definitions;
 pub mod plans;
 pub mod projection;
 pub mod runtime;
 pub mod service;
 pub mod store;
+pub mod telemetry;

@@ -7,9 +7,13 @@ use cairn_shared::message::wire::{ToAgent, ToCoordinator};
 use std::collections::BTreeSet;
 use std::path::Path;
 
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    std::fs::read_to_string(path).expect("a file of the repository")
+}
+
 fn document() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
-    std::fs::read_to_string(path).expect("docs/protocol.md")
+    file("docs/protocol.md")
 }
 
 fn examples(document: &str) -> Vec<&str> {
@@ -82,4 +86,19 @@ fn the_causes_are_those_that_are_known() {
     assert!(
         retried.iter().all(|cause| cause.is_retryable()) && !others.iter().any(|cause| cause.is_retryable())
     );
+}
+
+/// A queue keeps the arguments that it was made with, so whoever makes it must say the same.
+#[test]
+fn the_example_makes_its_queue_as_documented() {
+    let (document, agent) = (document(), file("deploy/examples/agent.py").replace('_', ""));
+    let rows: Vec<_> = document.lines().filter(|line| line.starts_with("| `x-")).collect();
+    assert_eq!(rows.len(), 7);
+    for row in rows.into_iter().filter(|row| !row.contains("queues only")) {
+        let words: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let value =
+            if words[2].parse::<u64>().is_ok() { words[2].to_owned() } else { format!("{:?}", words[2]) };
+        let argument = format!("{:?}: {value}", words[1]);
+        assert!(agent.contains(&argument), "{argument} is not in the example");
+    }
 }
