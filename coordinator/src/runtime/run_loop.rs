@@ -26,6 +26,9 @@ const MAX_INPUTS: usize = 64;
 /// How often the observer is called although nothing has happened, and files for people are brought up to date.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Somebody who looks at a run; on the loop's own thread, so it must be quick.
+pub type Look = Box<dyn FnOnce(&State) + Send>;
+
 /// What comes in from outside.
 pub enum Input {
     /// An agent in this process speaks.
@@ -56,7 +59,7 @@ pub enum Input {
         reason: Box<str>,
     },
     /// Somebody looks, once all that was decided is durable.
-    Look(Box<dyn FnOnce(&State) + Send>),
+    Look(Look),
     /// Let go of the run where it stands: another owner goes on with it.
     LetGo,
 }
@@ -144,7 +147,7 @@ pub struct RunLoop {
     outstanding: Option<Outstanding>,
     /// Taken in, and not decided yet.
     undecided: VecDeque<Input>,
-    looks: Vec<Box<dyn FnOnce(&State) + Send>>,
+    looks: Vec<Look>,
     is_let_go: bool,
     /// The run was another owner's: once all of it is durable, what the world is owed is said again.
     owes_recovery: bool,

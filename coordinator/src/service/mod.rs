@@ -26,4 +26,5 @@ pub use handle::{
     AgentView, Gone, Handle, HealthView, Look, Part, Request, Submission, SubmitError, Submitted, Wish,
     WishError,
 };
+pub use output::LogEnds;
 pub use service::{Service, ServiceConfig, ServiceError};

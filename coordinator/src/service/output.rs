@@ -8,28 +8,64 @@ use cairn_model::ids::is_id;
 use cairn_shared::message::codec::decode;
 use cairn_shared::message::wire::{Output, ToCoordinator};
 use cairn_shared::transport::Delivery;
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Bytes of one attempt's output that are kept. An agent keeps less; beyond is not from one of ours.
 const MAX_LOG_BYTES: u64 = 64 << 20;
 
+/// Attempts whose end of output is remembered: those that somebody may be following.
+const REMEMBERED_ENDS: usize = 4_096;
+
+/// How long a log may rest before it is taken for complete although its end was not heard.
+const RESTS_FOR: Duration = Duration::from_secs(10);
+
+/// Which logs are complete. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct LogEnds(Arc<Mutex<VecDeque<(String, String, u32)>>>);
+
+impl LogEnds {
+    /// Whether all that an attempt printed has come: its end was heard, or nothing has come for long.
+    #[must_use]
+    pub fn is_complete(&self, state_directory: &Path, run: &str, task: &str, attempt: u32) -> bool {
+        let is_heard = |end: &(String, String, u32)| end.0 == run && end.1 == task && end.2 == attempt;
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_heard) {
+            return true;
+        }
+        let Some(path) = log_path(state_directory, run, task, attempt) else { return true };
+        let modified = std::fs::metadata(path).and_then(|found| found.modified());
+        // Files' times are by the wall clock, and nothing but this follower's patience hangs on it.
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|rests| rests > RESTS_FOR))
+    }
+
+    fn heard(&self, output: Output) {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.len() >= REMEMBERED_ENDS {
+            ends.pop_front();
+        }
+        ends.push_back((output.run, output.task, output.attempt));
+    }
+}
+
 /// Writes what comes until the channel ends. A failure to write costs output, never a task: it is told once in a while.
-pub(super) async fn keep(state_directory: PathBuf, mut deliveries: mpsc::Receiver<Delivery>) {
+pub(super) async fn keep(state_directory: PathBuf, ends: LogEnds, mut deliveries: mpsc::Receiver<Delivery>) {
     while let Some(delivery) = deliveries.recv().await {
-        let directory = state_directory.clone();
+        let (directory, ends) = (state_directory.clone(), ends.clone());
         // Files block; one piece after the other keeps the order and the memory.
-        let kept = tokio::task::spawn_blocking(move || take(&directory, delivery)).await;
+        let kept = tokio::task::spawn_blocking(move || take(&directory, &ends, delivery)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "output of a task was not kept");
         }
     }
 }
 
-fn take(directory: &Path, delivery: Delivery) -> io::Result<()> {
+fn take(directory: &Path, ends: &LogEnds, delivery: Delivery) -> io::Result<()> {
     let message = decode::<ToCoordinator>(&delivery.content_type, &delivery.body);
     let Ok(ToCoordinator::Output(output)) = message else {
         tracing::warn!(id = delivery.id, "what came as output cannot be read");
@@ -38,11 +74,14 @@ fn take(directory: &Path, delivery: Delivery) -> io::Result<()> {
     };
     let kept = write(directory, &output);
     delivery.receipt.acknowledge();
+    if output.is_last {
+        ends.heard(output);
+    }
     kept
 }
 
 fn write(directory: &Path, output: &Output) -> io::Result<()> {
-    let Some(path) = log_path(directory, output) else {
+    let Some(path) = log_path(directory, &output.run, &output.task, output.attempt) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no attempt that there could be"));
     };
     if output.offset.saturating_add(output.bytes.len() as u64) > MAX_LOG_BYTES {
@@ -56,13 +95,13 @@ fn write(directory: &Path, output: &Output) -> io::Result<()> {
 }
 
 /// Where the output of an attempt is kept; nothing for names that no plan could have.
-fn log_path(directory: &Path, output: &Output) -> Option<PathBuf> {
-    let run = RunId::parse(&output.run)?;
-    let (milestone, task) = output.task.split_once('/')?;
-    if !is_id(milestone) || !is_id(task) || output.attempt == 0 {
+fn log_path(directory: &Path, run: &str, task: &str, attempt: u32) -> Option<PathBuf> {
+    let run = RunId::parse(run)?;
+    let (milestone, task) = task.split_once('/')?;
+    if !is_id(milestone) || !is_id(task) || attempt == 0 {
         return None;
     }
-    let file = format!("{task}.{}.log", output.attempt);
+    let file = format!("{task}.{attempt}.log");
     Some(directory.join("logs").join(run.to_string()).join(milestone).join(file))
 }
 

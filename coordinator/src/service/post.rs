@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone)]
 pub(super) struct Post {
     transport: Arc<dyn Transport>,
-    /// How each agent wants to be spoken to; ours where nothing is known. A row an agent.
+    /// How each agent wants to be spoken to. A row an agent.
     codecs: Arc<DashMap<String, Codec>>,
     /// Begins the ids of our messages.
     name: Arc<str>,
@@ -39,7 +39,8 @@ impl Post {
         agent: &str,
         message: &ToAgent,
     ) -> TransportFuture<'static, Result<(), PublishError>> {
-        let codec = self.codecs.get(agent).map_or(Codec::Bincode, |codec| *codec);
+        // Whoever has not said how it wants to be spoken to is spoken to in what every agent reads.
+        let codec = self.codecs.get(agent).map_or(Codec::Json, |codec| *codec);
         self.publish(&Address::Agent(agent.to_owned()), kind(message), codec, message)
     }
 

@@ -2,7 +2,7 @@
 
 use super::active::{Active, LoopEnd, Note, Surroundings};
 use super::handle::{AgentView, HealthView, Request, SubmitError};
-use super::output;
+use super::output::{self, LogEnds};
 use super::post::Post;
 use super::side_log::{SideEvent, SideLog};
 use super::submit::{Parsed, Submissions};
@@ -46,6 +46,8 @@ pub struct ServiceConfig {
     pub clock: Clock,
     /// How long an agent is believed to be there after it was heard.
     pub lease: Duration,
+    /// Told which logs of tasks are complete.
+    pub log_ends: LogEnds,
     /// Runs under way at a time; further plans are refused.
     pub max_active_runs: usize,
 }
@@ -153,7 +155,11 @@ impl Service {
         let mut heard = transport.subscribe(&Address::Coordinator, WINDOW).await?;
         let mut dead = transport.subscribe(&Address::Dead, WINDOW).await?;
         let printed = transport.subscribe(&Address::Output, WINDOW).await?;
-        let output = tokio::spawn(output::keep(self.config.state_directory.clone(), printed));
+        let output = tokio::spawn(output::keep(
+            self.config.state_directory.clone(),
+            self.config.log_ends.clone(),
+            printed,
+        ));
         self.judge_health();
         let result = loop {
             self.act();
