@@ -26,7 +26,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return code(arguments::refuse(&error, glance)),
     };
-    start_log(arguments.global.verbose);
+    // Daemons have a log of their own.
+    if !arguments.command.is_daemon() {
+        start_log(arguments.global.verbose);
+    }
     let context = match context_of(&arguments) {
         Ok(context) => context,
         Err(failure) => {

@@ -3,6 +3,8 @@
 mod bench;
 mod completions;
 mod config;
+mod coordinator;
+mod daemon;
 mod events;
 mod explain;
 mod graph;
@@ -32,9 +34,17 @@ pub enum Command {
     History(list::HistoryArgs),
     Import(import::Args),
     Schema(schema::Args),
+    Coordinator(coordinator::Args),
     Bench(bench::Args),
     Config(config::Args),
     Completions(completions::Args),
+}
+
+impl Command {
+    /// Whether it stays in the foreground and has a log of its own.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self, Self::Coordinator(_))
+    }
 }
 
 /// Does what was asked for.
@@ -54,6 +64,7 @@ pub fn execute(command: &Command, global: &Global, context: &Context) -> Result<
         Command::History(args) => list::history(args, context),
         Command::Import(args) => import::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),
+        Command::Coordinator(args) => coordinator::execute(args, global, context),
         Command::Bench(args) => bench::execute(args, context),
         Command::Config(args) => config::execute(args, global, context),
         Command::Completions(args) => completions::execute(args, context),

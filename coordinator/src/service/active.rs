@@ -141,7 +141,7 @@ fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime
         });
         for event in update.events {
             // The first owner has nobody before him whose orders were heard.
-            if let Event::OwnerChanged { epoch @ 2.. } = event {
+            if let Event::OwnerChanged { epoch: epoch @ 2.. } = event {
                 // The service may have ended.
                 let _ = notes.send(Note::TakenOver { run: run.clone(), epoch: *epoch });
             }
