@@ -162,7 +162,6 @@ pub trait Settle: Send + Sync + std::fmt::Debug {
 
 impl Receipt {
     /// A receipt that `settle` answers to.
-    #[must_use]
     pub fn new(settle: Box<dyn Settle>) -> Self {
         Self(Some(settle))
     }
