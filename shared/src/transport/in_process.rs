@@ -171,22 +171,20 @@ impl Hub {
     }
 
     fn publish(self: &Arc<Self>, to: &Address, message: Message) -> Result<(), PublishError> {
-        let mut state = self.lock();
-        let leftover;
-        match to {
-            Address::Events(_) => return Ok(()),
-            Address::Agent(_) if !state.queues.contains_key(to) => return Err(PublishError::Unroutable),
-            _ => {
-                let queue = state.queues.entry(to.clone()).or_default();
-                if queue.ready.len() >= MAX_QUEUE_MESSAGES
-                    || queue.ready_bytes + message.body.len() > MAX_QUEUE_BYTES
-                {
-                    return Err(PublishError::Refused);
-                }
-                queue.add(Stored { message, origin: None, deliveries: 0 });
-                leftover = queue.hand_out(self, to);
-            }
+        if matches!(to, Address::Events(_)) {
+            return Ok(());
         }
+        let mut state = self.lock();
+        if matches!(to, Address::Agent(_)) && !state.queues.contains_key(to) {
+            return Err(PublishError::Unroutable);
+        }
+        let queue = state.queues.entry(to.clone()).or_default();
+        if queue.ready.len() >= MAX_QUEUE_MESSAGES || queue.ready_bytes + message.body.len() > MAX_QUEUE_BYTES
+        {
+            return Err(PublishError::Refused);
+        }
+        queue.add(Stored { message, origin: None, deliveries: 0 });
+        let leftover = queue.hand_out(self, to);
         drop(state);
         drop(leftover);
         Ok(())

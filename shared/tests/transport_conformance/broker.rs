@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/services/rabbitmq");
+
+/// Virtual hosts that are made at once: one by one they take longer than the cases.
+const VHOSTS: u32 = 48;
 
 pub struct Broker {
     directory: PathBuf,
     url: String,
     ours: bool,
+    vhosts_taken: AtomicU32,
 }
 
 impl Broker {
@@ -41,7 +46,29 @@ impl Broker {
 
     fn at(directory: PathBuf, ours: bool) -> Self {
         let url = std::fs::read_to_string(directory.join("url")).expect("the node has no address");
-        Self { directory, url: url.trim().to_owned(), ours }
+        let broker = Self { directory, url: url.trim().to_owned(), ours, vhosts_taken: AtomicU32::new(0) };
+        let vhosts: Vec<_> = (0..VHOSTS).map(|number| format!(r#"{{"name":"{}"}}"#, vhost(number))).collect();
+        let rights = |number| {
+            format!(
+                r#"{{"user":"cairn","vhost":"{}","configure":".*","write":".*","read":".*"}}"#,
+                vhost(number)
+            )
+        };
+        let rights: Vec<_> = (0..VHOSTS).map(rights).collect();
+        let file = broker.directory.join(format!("{}.json", std::process::id()));
+        let definitions =
+            format!(r#"{{"vhosts":[{}],"permissions":[{}]}}"#, vhosts.join(","), rights.join(","));
+        std::fs::write(&file, definitions).unwrap();
+        broker.ctl(&["import_definitions", file.to_str().unwrap()]);
+        std::fs::remove_file(file).unwrap();
+        broker
+    }
+
+    /// A virtual host that nobody else uses.
+    pub fn take_vhost(&self) -> String {
+        let number = self.vhosts_taken.fetch_add(1, Ordering::Relaxed);
+        assert!(number < VHOSTS, "more cases than virtual hosts");
+        vhost(number)
     }
 
     /// Where a virtual host of it is.
@@ -80,13 +107,22 @@ impl Drop for Broker {
     fn drop(&mut self) {
         if self.ours {
             script(&self.directory, "wipe", &[]);
+            return;
+        }
+        for number in 0..VHOSTS {
+            script(&self.directory, "ctl", &["delete_vhost", &vhost(number)]);
         }
     }
 }
 
+/// With what must be percent-encoded in a URL.
+fn vhost(number: u32) -> String {
+    format!("case {}/{number}", std::process::id())
+}
+
 fn number() -> u32 {
-    static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    MADE.fetch_add(1, Ordering::Relaxed)
 }
 
 fn script(directory: &Path, command: &str, arguments: &[&str]) -> Output {

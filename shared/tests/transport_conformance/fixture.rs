@@ -6,7 +6,6 @@ use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
 use cairn_shared::transport::in_process::InProcess;
 use cairn_shared::transport::{Address, Delivery, Health, Message, Transport};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -59,10 +58,7 @@ pub struct OverAmqp {
 
 impl OverAmqp {
     pub fn new(broker: &Arc<Broker>, queue_type: QueueType) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let vhost = format!("case {}/{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        broker.ctl(&["add_vhost", &vhost]);
-        broker.ctl(&["set_permissions", "-p", &vhost, "cairn", ".*", ".*", ".*"]);
+        let vhost = broker.take_vhost();
         Self { broker: Arc::clone(broker), vhost, queue_type }
     }
 
@@ -84,14 +80,6 @@ impl OverAmqp {
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let (command, rest) = arguments.split_first().unwrap();
         self.broker.ctl(&[&[*command, "-p", self.vhost.as_str()], rest].concat())
-    }
-}
-
-impl Drop for OverAmqp {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.broker.ctl(&["delete_vhost", &self.vhost]);
-        }
     }
 }
 
