@@ -2,8 +2,8 @@
 
 use super::followers::Followers;
 use super::limits::{
-    MAX_LOOKS, MAX_SUBMISSIONS, PATIENCE, REFUSALS_AUDITED_PER_SECOND, REFUSALS_PER_SECOND, REQUEST_BURST,
-    REQUESTS_PER_SECOND,
+    MAX_LOOKS, MAX_SUBMISSIONS, OPEN_PER_SECOND, PATIENCE, REFUSALS_AUDITED_PER_SECOND, REFUSALS_PER_SECOND,
+    REQUEST_BURST, REQUESTS_PER_SECOND,
 };
 use super::problem::Problem;
 use super::runs_index::RunsIndex;
@@ -68,6 +68,7 @@ pub(super) struct Inner {
     pub followers: Followers,
     pub submissions: Arc<Semaphore>,
     pub rate: DefaultKeyedRateLimiter<Arc<str>>,
+    pub open: DefaultDirectRateLimiter,
     pub refusals: DefaultDirectRateLimiter,
     pub audited_refusals: DefaultDirectRateLimiter,
     pub openapi: String,
@@ -99,6 +100,7 @@ impl Api {
             followers: Followers::default(),
             submissions: Arc::new(Semaphore::new(MAX_SUBMISSIONS)),
             rate: RateLimiter::keyed(rate),
+            open: RateLimiter::direct(quota(OPEN_PER_SECOND)),
             refusals: RateLimiter::direct(quota(REFUSALS_PER_SECOND)),
             audited_refusals: RateLimiter::direct(quota(REFUSALS_AUDITED_PER_SECOND)),
             openapi,
