@@ -6,6 +6,7 @@ use super::limits::{
     REQUEST_BURST, REQUESTS_PER_SECOND,
 };
 use super::problem::Problem;
+use super::replays::Replays;
 use super::runs_index::RunsIndex;
 use super::tokens::Tokens;
 use crate::service::{Gone, Handle, Request};
@@ -66,6 +67,7 @@ pub(super) struct Inner {
     pub rules: Rules,
     pub runs: RunsIndex,
     pub followers: Followers,
+    pub replays: Replays,
     pub submissions: Arc<Semaphore>,
     pub rate: DefaultKeyedRateLimiter<Arc<str>>,
     pub open: DefaultDirectRateLimiter,
@@ -98,6 +100,7 @@ impl Api {
         Self(Arc::new(Inner {
             runs: RunsIndex::new(parts.store.clone()),
             followers: Followers::default(),
+            replays: Replays::default(),
             submissions: Arc::new(Semaphore::new(MAX_SUBMISSIONS)),
             rate: RateLimiter::keyed(rate),
             open: RateLimiter::direct(quota(OPEN_PER_SECOND)),

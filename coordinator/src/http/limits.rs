@@ -61,6 +61,8 @@ pub(super) const LOG_GRACE: Duration = Duration::from_secs(10);
 pub(super) const MAX_REASON_CHARS: usize = 1_000;
 /// Bytes of an idempotency key.
 pub(super) const MAX_KEY_BYTES: usize = 200;
+/// Answers to writes with a key that are kept: a few hundred bytes each.
+pub(super) const MAX_REPLAYS: usize = 10_000;
 /// Bytes of the name of a plan.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 /// Parameters of a submission.
