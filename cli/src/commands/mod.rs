@@ -1,10 +1,13 @@
 //! The commands, one a module: what they take (`Args`), and what they do (`execute`).
 
+mod act;
 mod bench;
 mod completions;
 mod config;
+mod doctor;
 mod events;
 mod explain;
+mod fleet;
 mod graph;
 mod import;
 mod list;
@@ -12,7 +15,9 @@ mod logs;
 mod run;
 mod schema;
 mod status;
+mod submit;
 mod validate;
+mod watch;
 
 use crate::arguments::Global;
 use crate::context::Context;
@@ -24,12 +29,20 @@ pub enum Command {
     Run(run::Args),
     Validate(validate::Args),
     Graph(graph::Args),
+    Submit(submit::Args),
+    Watch(watch::Args),
     Status(status::Args),
     List(list::Args),
     Logs(logs::Args),
     Events(events::Args),
     Explain(explain::Args),
     History(list::HistoryArgs),
+    Pause(act::PauseArgs),
+    Resume(act::ResumeArgs),
+    Cancel(act::CancelArgs),
+    Retry(act::RetryArgs),
+    Agents(fleet::Args),
+    Doctor(doctor::Args),
     Import(import::Args),
     Schema(schema::Args),
     Bench(bench::Args),
@@ -52,6 +65,14 @@ pub fn execute(command: &Command, global: &Global, context: &Context) -> Result<
         Command::Explain(args) => explain::execute(args, context),
         Command::Events(args) => events::execute(args, context),
         Command::History(args) => list::history(args, context),
+        Command::Submit(args) => submit::execute(args, context),
+        Command::Watch(args) => watch::execute(args, context),
+        Command::Pause(args) => act::pause(args, context),
+        Command::Resume(args) => act::resume(args, context),
+        Command::Cancel(args) => act::cancel(args, context),
+        Command::Retry(args) => act::retry(args, context),
+        Command::Agents(args) => fleet::execute(args, context),
+        Command::Doctor(args) => doctor::execute(args, context),
         Command::Import(args) => import::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),
         Command::Bench(args) => bench::execute(args, context),
