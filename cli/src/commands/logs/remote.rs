@@ -265,6 +265,8 @@ async fn follow(
                     is_over = has_ended(logs.client, &logs.run, selection).await?;
                 }
             }
+            // The last stream has just ended.
+            else => {}
         }
     }
 }
