@@ -16,6 +16,7 @@ mod run;
 mod schema;
 mod status;
 mod submit;
+mod token;
 mod validate;
 mod watch;
 
@@ -42,6 +43,7 @@ pub enum Command {
     Cancel(act::CancelArgs),
     Retry(act::RetryArgs),
     Agents(fleet::Args),
+    Token(token::Args),
     Doctor(doctor::Args),
     Import(import::Args),
     Schema(schema::Args),
@@ -72,6 +74,10 @@ pub fn execute(command: &Command, global: &Global, context: &Context) -> Result<
         Command::Cancel(args) => act::cancel(args, context),
         Command::Retry(args) => act::retry(args, context),
         Command::Agents(args) => fleet::execute(args, context),
+        Command::Token(args) => {
+            let is_direct = global.state.is_some() && global.url.is_none() && global.profile.is_none();
+            token::execute(args, is_direct, context)
+        }
         Command::Doctor(args) => doctor::execute(args, context),
         Command::Import(args) => import::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),

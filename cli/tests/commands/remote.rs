@@ -404,6 +404,62 @@ fn wishes_name_the_part_and_the_reason() {
 }
 
 #[test]
+fn tokens_are_made_through_the_coordinator() {
+    let place = Place::new();
+    let fake = Fake::start(|asked| {
+        let info = json!({"id": "5f0c", "name": "ci", "role": "submitter", "projects": ["apollo"],
+                          "created_at": "2026-01-01T00:00:00.000000Z", "expires_at": null});
+        match asked.line.as_str() {
+            "POST /api/v1/tokens" => {
+                let mut created = info;
+                created["token"] = json!("cairn_abc");
+                Answer::Json(201, created)
+            }
+            "GET /api/v1/tokens" => Answer::Json(200, json!({"tokens": [info]})),
+            "DELETE /api/v1/tokens/ci%2F..%2Fx" => Answer::Json(200, info),
+            other => panic!("{other}"),
+        }
+    });
+    let ran = cairn(&place, &fake, "token create ci --role submitter --project apollo --expires 1h30m");
+    assert_eq!((ran.code, ran.out.as_str()), (0, "cairn_abc\n"), "{}", ran.err);
+    let wish: Value = serde_json::from_str(&fake.asked()[0].body).expect("JSON");
+    let expected =
+        json!({"name": "ci", "role": "submitter", "projects": ["apollo"], "expires_in_seconds": 5400});
+    assert_eq!(wish, expected);
+    assert_eq!(
+        cairn(&place, &fake, "token list").good(),
+        "ID    NAME  ROLE       PROJECTS  MADE        GOOD UNTIL\n\
+         5f0c  ci    submitter  apollo    2026-01-01  for ever\n"
+    );
+    assert_eq!(cairn(&place, &fake, "token revoke ci/../x").good(), "ci is revoked\n");
+    assert_eq!(cairn(&place, &fake, "token create ci --role king").code, 2);
+}
+
+#[test]
+fn tokens_of_a_state_directory_need_no_coordinator() {
+    let place = Place::new();
+    std::fs::create_dir(place.state()).expect("made");
+    let line = |line: &str| place.cairn(&format!("token {line} --state .milestones"));
+    let token = line("create ada --role admin").good();
+    assert!(token.starts_with("cairn_") && token.lines().count() == 1, "{token}");
+    let listed = line("list --output json").json();
+    assert_eq!(
+        (&listed["tokens"][0]["name"], &listed["tokens"][0]["role"]),
+        (&json!("ada"), &json!("admin"))
+    );
+    assert!(!listed.to_string().contains(token.trim()));
+    let ran = line("create ada --role viewer");
+    assert!(
+        ran.code == 2 && ran.err.contains("there is a token for ada\nhelp: use another name"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(line("revoke ada").good(), "ada is revoked\n");
+    assert_eq!(line("revoke ada").code, 3);
+    assert_eq!(place.cairn("token list").code, 5, "without --state the coordinator is asked");
+}
+
+#[test]
 fn the_fleet_is_listed_and_drained() {
     let place = Place::new();
     let fake = Fake::start(|asked| match asked.line.as_str() {
