@@ -15,8 +15,9 @@ use std::time::Duration;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nothing may come: three times the pause between two signs of life in a stream of events.
-const READ_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long nothing may come: five times the pause between two signs of life in a stream of events, and more than a
+/// coordinator gives the body of a plan.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a coordinator that has never answered is tried: most are back from a restart by then, and who typed a
 /// wrong URL is told soon.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
@@ -64,6 +65,8 @@ pub struct Client {
     has_answered: Cell<bool>,
     /// It was said that it is lost.
     is_lost: Cell<bool>,
+    /// What fails is not tried again.
+    gives_up: bool,
     clock: Clock,
 }
 
@@ -95,6 +98,7 @@ impl Client {
             http,
             has_answered: Cell::new(false),
             is_lost: Cell::new(false),
+            gives_up: false,
             clock: Clock::start(Timestamp(0)),
             target,
         };
@@ -105,6 +109,13 @@ impl Client {
             ));
         }
         Ok(client)
+    }
+
+    /// The same, that tries nothing again: for those who want to know how things are now.
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.gives_up = true;
+        self
     }
 
     /// Whom it speaks to.
@@ -256,7 +267,11 @@ impl Client {
                     (failure, Duration::ZERO, FIRST_PATIENCE)
                 }
             };
-            let patience = if self.has_answered.get() { LATER_PATIENCE } else { patience };
+            let patience = match self.has_answered.get() {
+                _ if self.gives_up => Duration::ZERO,
+                true => LATER_PATIENCE,
+                false => patience,
+            };
             let Some(pause) = pauses.next(patience, at_least) else { return Err(failure) };
             self.lost(&failure);
             tokio::time::sleep(pause).await;

@@ -78,7 +78,7 @@ struct Report {
 pub fn execute(_: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut checks = local::checks(context);
     let is_reached = match client::required(context) {
-        Ok(client) => client::block_on(reach(&client, &mut checks))?,
+        Ok(client) => client::block_on(reach(&client.at_once(), &mut checks))?,
         Err(failure) => {
             let exit = failure.exit;
             checks.push(Check::failed("coordinator", failure));

@@ -5,7 +5,7 @@ use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::{print_value, say};
 use crate::style::{self, Style, count, grouped};
-use crate::view::RemoteView;
+use crate::view::{RemoteView, has_picture};
 use cairn_agent::runner::harmless;
 use cairn_coordinator::http::model::StatusBody;
 use cairn_engine::{RunStatus, TaskStatus};
@@ -65,7 +65,8 @@ pub async fn to_end(
     shows: bool,
     timeout: Option<Duration>,
 ) -> Result<Exit, Failure> {
-    let (status, from) = reads::status(client, run, shows).await?;
+    // Lines tell of changes only; a picture has to know where each task stands.
+    let (status, from) = reads::status(client, run, shows && has_picture()).await?;
     let run = status.run.clone();
     if status.status.is_final() {
         return ended(client, context, &status).await;

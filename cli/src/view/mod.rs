@@ -72,7 +72,7 @@ pub fn observer(
 }
 
 /// Whether stderr can show a picture.
-fn has_picture() -> bool {
+pub fn has_picture() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     std::io::stderr().is_terminal() && !dumb
 }

@@ -121,7 +121,7 @@ fn a_stream_that_breaks_goes_on_without_a_gap() {
     let fake = Fake::start(|asked| {
         if !asked.line.contains("/events?") {
             // Its end is known only once all was told.
-            let is_over = asked.line.contains("tasks=false") || asked.line.contains("/tasks?");
+            let is_over = asked.line.contains("/apollo.3");
             return run(asked, is_over, "completed").expect("nothing else is asked");
         }
         let told = event(2, "TaskDispatched", json!({"task": "build/b", "attempt": 1, "agent": "x"}));
@@ -148,6 +148,28 @@ fn a_stream_that_breaks_goes_on_without_a_gap() {
          apollo.3 ✔ completed in 3m05s: 2 of 2 tasks completed\n"
     );
     assert_eq!(ran.out, "");
+}
+
+#[test]
+fn watching_begins_where_the_status_ends() {
+    let fake = Fake::start(|asked| match asked.line.split_once("/events?") {
+        Some((_, query)) => {
+            assert_eq!(query, "follow=true&from=42");
+            Answer::Whole(
+                Vec::new(),
+                bytes(&[completed(41, "build/a"), completed(42, "build/b"), END.to_owned()]),
+            )
+        }
+        None if asked.line.contains("/tasks?") => run(asked, true, "completed").expect("tasks"),
+        None => {
+            let now = if asked.before == 0 { "active" } else { "completed" };
+            let body = status(now, false).to_string().into_bytes();
+            Answer::Whole(vec![("cairn-position", "41".to_owned())], vec![body])
+        }
+    });
+    let ran = cairn(&Place::new(), &fake, "watch apollo.3");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.starts_with("12:00:00Z ✔ build/b completed in 1.5s\n"), "{}", ran.err);
 }
 
 #[test]
