@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod client;
 mod commands;
 mod context;
 mod exit;
@@ -58,6 +59,8 @@ fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
         color: settings.color.value,
         state: settings.state.value,
         jobs: settings.jobs.value,
+        coordinator: settings.coordinator,
+        token: settings.token.value,
         command_line: words.collect::<Vec<_>>().join(" "),
     })
 }

@@ -126,6 +126,13 @@ async fn a_run_is_shown_as_the_contract_says() {
         ("build/compile", Some(0), Some("builder-1"))
     );
     assert_eq!(status.critical_path.len(), 3);
+    let page = bench.get("/api/v1/runs/apollo/events").await.json();
+    let last = &page["events"].as_array().expect("events").last().expect("one")["position"];
+    assert_eq!(
+        answer.headers["cairn-position"].to_str().expect("text"),
+        last.to_string(),
+        "up to here it knows"
+    );
     let short = bench.get("/api/v1/runs/apollo.1?tasks=false").await.json();
     assert!(short.get("tasks").is_none() && short["milestones"][0]["id"] == "build");
     for gone in

@@ -97,7 +97,9 @@ pub(in crate::http) struct GetQuery {
 #[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs", operation_id = "get_run",
     params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.", example = "apollo.3"),
         GetQuery),
-    responses((status = 200, description = "The run.", body = StatusBody),
+    responses((status = 200, description = "The run.", body = StatusBody,
+            headers(("Cairn-Position" = u64, description = "The answer knows all events up to this position: a stream \
+                of events from the next one on leaves no gap."))),
         (status = "default", description = "A problem.", body = ProblemBody,
             content_type = "application/problem+json")))]
 pub(in crate::http) async fn get(
@@ -108,10 +110,14 @@ pub(in crate::http) async fn get(
 ) -> Result<Response, Problem> {
     let run = caller.on_run(Action::View, &run)?;
     let with_tasks = query.tasks.unwrap_or(true);
+    // Read before the run is: what is durable now is in the copy, and perhaps more.
+    let position = *api.parts.handle.head().borrow();
     let (state, permit) = api.copy(&run.text).await?;
-    Ok(json_stream(move |out| {
+    let mut response = json_stream(move |out| {
         let _permit = permit;
         let view = StatusView::new(&state);
         serde_json::to_writer(out, &if with_tasks { view } else { view.without_tasks() })
-    }))
+    });
+    response.headers_mut().insert("cairn-position", position.into());
+    Ok(response)
 }
