@@ -88,6 +88,27 @@ fn line(text: &mut String, update: &Update<'_>, event: &Event, style: &Style) {
             name(out, state, *task, *attempt);
             out.push_str(" cancelled");
         }),
+        Event::LeaseExpired { task, attempt } => put(TaskStatus::Pending.into(), &|out| {
+            name(out, state, *task, *attempt);
+            out.push_str(" is offered again: nobody has taken it");
+        }),
+        Event::TaskReopened { task, ended } => put(TaskStatus::Pending.into(), &|out| {
+            name(out, state, *task, 0);
+            let _ = write!(out, " was {}, and is run again", ended.name());
+        }),
+        Event::MilestoneReopened { milestone: index } => put(MilestoneStatus::Planned.into(), &|out| {
+            let _ = write!(out, "milestone {} goes on", milestone(*index));
+        }),
+        Event::RunReopened => put(RunStatus::Active.into(), &|out| {
+            let _ = write!(out, "{} goes on", state.run().id);
+        }),
+        // That of a closed fleet is lost with its process.
+        Event::AgentLost { agent, reason } if !state.run().options.closed_fleet => {
+            put(TaskStatus::Failed.into(), &|out| {
+                let id = state.agents().get(agent.get()).map_or("", |agent| agent.spec.id.as_str());
+                let _ = write!(out, "agent {id} is lost: {reason}");
+            })
+        }
         Event::RunInterrupted { reason } => put(RunStatus::Paused.into(), &|out| {
             let _ = write!(out, "{reason}: stopping what runs; once more kills it");
         }),

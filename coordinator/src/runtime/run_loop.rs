@@ -87,6 +87,7 @@ struct Pending {
 struct After {
     acknowledgements: Vec<(AgentIndex, TaskIndex, u32)>,
     replies: Vec<oneshot::Sender<Result<(), Rejection>>>,
+    effects: Vec<Effect>,
 }
 
 /// Owns a run: its state, and the right to append to its streams.
@@ -298,7 +299,7 @@ impl RunLoop {
         let _ = self.decide(Command::Reports(reports), after);
     }
 
-    fn decide(&mut self, command: Command, after: After) -> Result<(), (Rejection, After)> {
+    fn decide(&mut self, command: Command, mut after: After) -> Result<(), (Rejection, After)> {
         let at = self.config.clock.now();
         let mut events = Vec::new();
         let decision = match decide(&mut self.state, command, at, &mut events) {
@@ -306,6 +307,7 @@ impl RunLoop {
             Err(rejection) => return Err((rejection, after)),
         };
         self.stale_reports += u64::from(decision.stale_reports);
+        after.effects = decision.answers;
         if events.is_empty() {
             self.settle(after);
             return Ok(());
@@ -327,6 +329,7 @@ impl RunLoop {
             Some(last) => {
                 last.after.acknowledgements.extend(after.acknowledgements);
                 last.after.replies.extend(after.replies);
+                last.after.effects.extend(after.effects);
             }
             None => self.say(after),
         }
@@ -355,6 +358,7 @@ impl RunLoop {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Offer { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Offer),
+                Effect::Grant { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Grant),
                 Effect::Stop { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Stop),
                 Effect::Ended => {}
             }
@@ -362,6 +366,8 @@ impl RunLoop {
     }
 
     fn say(&mut self, after: After) {
+        self.effects.extend(after.effects);
+        self.send_effects();
         for (agent, task, attempt) in after.acknowledgements {
             self.order(agent, task, attempt, OrderKind::Acknowledge);
         }
