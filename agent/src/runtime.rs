@@ -321,6 +321,7 @@ pub fn spec(
         timers: MAX_TIMERS,
         resources,
         labels: local_labels(),
+        role: cairn_model::AgentRole::Own,
     }
 }
 

@@ -34,6 +34,12 @@ pub enum Change {
     Cancelled { task: String, attempt: u32 },
     /// Somebody paused, resumed or cancelled the run or a part of it.
     Steered { what: &'static str, part: Option<String>, reason: String },
+    /// A task that had ended is to run again.
+    Reopened { task: String, ended: String },
+    /// Nobody took an attempt in time, and there is to be another.
+    Expired { task: String, attempt: u32 },
+    /// An agent of the run is gone.
+    AgentLost { agent: String, reason: String },
     /// The local run is being stopped.
     Interrupted { reason: String },
 }
@@ -141,6 +147,13 @@ impl Change {
             },
             "TaskSkipped" => Self::Skipped { task: text("task")?, cause: text("cause").unwrap_or_default() },
             "TaskCancelled" => Self::Cancelled { task: text("task")?, attempt: attempt() },
+            "TaskReopened" => {
+                Self::Reopened { task: text("task")?, ended: text("ended").unwrap_or_default() }
+            }
+            "LeaseExpired" => Self::Expired { task: text("task")?, attempt: attempt() },
+            "AgentLost" => {
+                Self::AgentLost { agent: text("agent")?, reason: text("reason").unwrap_or_default() }
+            }
             "RunPaused" | "MilestonePaused" | "TaskPaused" => steered("paused"),
             "RunResumed" | "MilestoneResumed" | "TaskResumed" => steered("resumed"),
             "RunCancelRequested" | "MilestoneCancelRequested" | "TaskCancelRequested" => {
@@ -158,7 +171,8 @@ impl Change {
             Self::Started { .. } => TaskStatus::InProgress.into(),
             Self::Completed { .. } => TaskStatus::Completed.into(),
             Self::Failed { .. } => TaskStatus::Failed.into(),
-            Self::Retried { .. } => TaskStatus::Pending.into(),
+            Self::Retried { .. } | Self::Reopened { .. } | Self::Expired { .. } => TaskStatus::Pending.into(),
+            Self::AgentLost { .. } => TaskStatus::Failed.into(),
             Self::Skipped { .. } => TaskStatus::Skipped.into(),
             Self::Cancelled { .. } => TaskStatus::Cancelled.into(),
             Self::Interrupted { .. } | Self::Steered { what: "paused", .. } => RunStatus::Paused.into(),
@@ -211,6 +225,11 @@ impl Change {
                 let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 write!(out, "{part} is {what}{reason}")
             }
+            Self::Reopened { task, ended } => write!(out, "{task} was {ended}, and is run again"),
+            Self::Expired { task, attempt } => {
+                write!(out, "{task}{} is offered again: nobody has taken it", Nth(*attempt))
+            }
+            Self::AgentLost { agent, reason } => write!(out, "agent {agent} is lost: {reason}"),
             Self::Interrupted { reason } => {
                 write!(out, "{reason}: stopping what runs; once more kills it")
             }

@@ -1,6 +1,6 @@
 //! Who is in the fleet.
 
-use cairn_model::{AgentSpec, Timestamp};
+use cairn_model::{AgentRole, AgentSpec, Timestamp};
 use cairn_shared::message::wire::{Heartbeat, Hello, PROTOCOL, ToAgent, Welcome};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -385,6 +385,7 @@ fn member_of(hello: Hello, now: Timestamp, expires_at: Timestamp) -> Member {
         timers: hello.timers.min(MAX_TIMERS),
         resources: entries(hello.resources, |_| 0),
         labels: entries(hello.labels, String::len),
+        role: AgentRole::Own,
     };
     Member {
         spec,

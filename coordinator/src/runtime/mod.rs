@@ -14,6 +14,7 @@ mod link;
 mod load;
 mod outstanding;
 mod run_loop;
+mod share;
 mod snapshot;
 
 pub use link::{AgentLife, Parcel};
@@ -22,6 +23,7 @@ pub use load::{
     read_plan,
 };
 pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
+pub use share::{Share, Shares};
 pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};
 
 use uuid::Uuid;

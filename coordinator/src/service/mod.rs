@@ -11,6 +11,7 @@
 
 mod active;
 pub mod config;
+mod agents;
 mod handle;
 mod hearing;
 mod output;

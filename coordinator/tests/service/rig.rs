@@ -4,6 +4,7 @@ use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::service::{
     Handle, LogEnds, Service, ServiceConfig, ServiceError, Submission, Submitted,
 };
+use cairn_coordinator::service::config::Route;
 use cairn_coordinator::service::{Part, Request, Wish, WishError};
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{EventStore, FileStore, Holder};
@@ -53,6 +54,7 @@ impl Coordinator {
             transport,
             clock,
             lease,
+            route: Route::Direct,
             log_ends: LogEnds::default(),
             max_active_runs: 10,
         };
