@@ -611,7 +611,9 @@ fn the_doctor_tells_each_finding_with_its_remedy() {
                 {"name": "broker", "is_good": false, "message": "RabbitMQ 4.1 does not answer"}]}),
             ),
             "GET /api/v1/runs" => problem(401, "unauthenticated", "no good token"),
-            "GET /api/v1/openapi.json" => Answer::Json(200, json!({"info": {"version": "0.0.9"}})),
+            "GET /metrics" => {
+                Answer::Whole(Vec::new(), vec![b"cairn_build_info{version=\"0.0.9\"} 1\n".to_vec()])
+            }
             _ => Answer::Json(200, json!({"agents": []})),
         });
     let ran = cairn(&place, &fake, "doctor");
