@@ -2,10 +2,11 @@
 
 use super::followers::Followers;
 use super::limits::{
-    MAX_LOOKS, MAX_SUBMISSIONS, PATIENCE, REFUSALS_AUDITED_PER_SECOND, REFUSALS_PER_SECOND, REQUEST_BURST,
-    REQUESTS_PER_SECOND,
+    MAX_LOOKS, MAX_SUBMISSIONS, OPEN_PER_SECOND, PATIENCE, REFUSALS_AUDITED_PER_SECOND, REFUSALS_PER_SECOND,
+    REQUEST_BURST, REQUESTS_PER_SECOND,
 };
 use super::problem::Problem;
+use super::replays::Replays;
 use super::runs_index::RunsIndex;
 use super::tokens::Tokens;
 use crate::service::{Gone, Handle, Request};
@@ -66,8 +67,10 @@ pub(super) struct Inner {
     pub rules: Rules,
     pub runs: RunsIndex,
     pub followers: Followers,
+    pub replays: Replays,
     pub submissions: Arc<Semaphore>,
     pub rate: DefaultKeyedRateLimiter<Arc<str>>,
+    pub open: DefaultDirectRateLimiter,
     pub refusals: DefaultDirectRateLimiter,
     pub audited_refusals: DefaultDirectRateLimiter,
     pub openapi: String,
@@ -97,8 +100,10 @@ impl Api {
         Self(Arc::new(Inner {
             runs: RunsIndex::new(parts.store.clone()),
             followers: Followers::default(),
+            replays: Replays::default(),
             submissions: Arc::new(Semaphore::new(MAX_SUBMISSIONS)),
             rate: RateLimiter::keyed(rate),
+            open: RateLimiter::direct(quota(OPEN_PER_SECOND)),
             refusals: RateLimiter::direct(quota(REFUSALS_PER_SECOND)),
             audited_refusals: RateLimiter::direct(quota(REFUSALS_AUDITED_PER_SECOND)),
             openapi,

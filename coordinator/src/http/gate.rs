@@ -3,8 +3,11 @@
 
 use super::access::Caller;
 use super::context::{Api, in_time};
-use super::limits::MAX_AUDITED_PATH_BYTES;
+use super::extract::{idempotency_key, read_body};
+use super::limits::{MAX_AUDITED_PATH_BYTES, MAX_BODY_BYTES};
 use super::problem::{Problem, ProblemKind};
+use super::replays::fingerprint;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -43,11 +46,12 @@ async fn answer(api: Api, mut request: Request, next: Next) -> Response {
     let mut user = None;
     let response = match admit(&api, &mut request, &mut user) {
         Ok(()) => {
-            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            answered.unwrap_or_else(|_| {
+            let answered = AssertUnwindSafe(once(&api, &action, request, next)).catch_unwind().await;
+            let answered = answered.unwrap_or_else(|_| {
                 tracing::error!(%action, "a request made a thread panic");
-                Problem::internal().into_response()
-            })
+                Err(Problem::internal())
+            });
+            answered.unwrap_or_else(Problem::into_response)
         }
         Err(problem) => problem.into_response(),
     };
@@ -68,11 +72,41 @@ async fn answer(api: Api, mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Does a write with an `Idempotency-Key` once, and everything else.
+async fn once(api: &Api, action: &str, request: Request, next: Next) -> Result<Response, Problem> {
+    let caller = request.extensions().get::<Caller>();
+    // Submissions keep their keys with their runs, and nobody may keep a token.
+    let is_kept = !matches!(*request.method(), Method::GET | Method::HEAD)
+        && !matches!(request.uri().path(), "/api/v1/runs" | "/api/v1/tokens");
+    let (Some(caller), true, Some(key)) = (caller, is_kept, idempotency_key(request.headers())?) else {
+        return Ok(next.run(request).await);
+    };
+    let name = (caller.token.clone(), key);
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, MAX_BODY_BYTES).await?;
+    // The path whole: what is audited may be cut.
+    let fingerprint = fingerprint(&format!("{action} {}", parts.uri.path()), parts.uri.query(), &body);
+    if let Some((status, body)) = api.replays.find(&name, &fingerprint)? {
+        return Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response());
+    }
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    if !response.status().is_success() {
+        // Nothing was done: it may be tried again.
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| Problem::internal())?;
+    api.replays.keep(name, fingerprint, parts.status, body.clone());
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
 /// Host, token, rate.
 fn admit(api: &Api, request: &mut Request, user: &mut Option<Caller>) -> Result<(), Problem> {
     check_host(api, request)?;
     if is_open(api, request.method(), request.uri()) {
-        return Ok(());
+        // A probe of life costs nothing, and must not fail because of others.
+        let is_free = request.uri().path() == "/livez" || api.open.check().is_ok();
+        return if is_free { Ok(()) } else { Err(too_many("requests without a token")) };
     }
     let Some(caller) = token(request).and_then(|secret| api.parts.tokens.verify(secret)) else {
         if api.refusals.check().is_err() {

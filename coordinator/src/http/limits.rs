@@ -19,6 +19,8 @@ pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const REQUESTS_PER_SECOND: u32 = 200;
 /// Requests of one token that may come at once: a script that submits a few hundred plans is no attack.
 pub(super) const REQUEST_BURST: u32 = 1_000;
+/// Requests each second for what needs no token.
+pub(super) const OPEN_PER_SECOND: u32 = 200;
 /// Requests without a good token that are answered with 401 each second; the others with 429.
 pub(super) const REFUSALS_PER_SECOND: u32 = 50;
 /// Refused requests that are written to the audit stream each second; the others are only counted.
@@ -59,6 +61,8 @@ pub(super) const LOG_GRACE: Duration = Duration::from_secs(10);
 pub(super) const MAX_REASON_CHARS: usize = 1_000;
 /// Bytes of an idempotency key.
 pub(super) const MAX_KEY_BYTES: usize = 200;
+/// Answers to writes with a key that are kept: a few hundred bytes each.
+pub(super) const MAX_REPLAYS: usize = 10_000;
 /// Bytes of the name of a plan.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 /// Parameters of a submission.

@@ -20,6 +20,7 @@ mod gate;
 mod limits;
 pub mod model;
 pub mod problem;
+mod replays;
 mod router;
 mod routes;
 mod runs_index;

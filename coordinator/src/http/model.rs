@@ -6,7 +6,14 @@
 //!
 //! Not here: routes, rules.
 
-use super::tokens::Role;
+mod insight;
+mod problem;
+mod tokens;
+
+pub use insight::{CriticalPathBody, DemandBody, ExplanationBody, LevelBody, OverviewBody, PathStep};
+pub use problem::{DiagnosticBody, NoteBody, ProblemBody};
+pub use tokens::{TokenCreated, TokenInfo, TokenList, TokenRequest};
+
 use cairn_engine::{MilestoneStatus, RunStatus, TaskStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -258,104 +265,6 @@ pub struct MetadataBody {
     pub causation_id: Option<String>,
 }
 
-/// The longest chain of tasks of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct CriticalPathBody {
-    /// The run, `PROJECT.N`.
-    pub run: String,
-    /// Its tasks, first to last.
-    pub tasks: Vec<PathStep>,
-    /// The sum of the durations on it; `null` if one of them is not known.
-    pub length_seconds: Option<f64>,
-    /// The sum of those that are known.
-    pub known_seconds: f64,
-    /// How many tasks on it have no known duration.
-    pub unknown: usize,
-}
-
-/// A task of the critical path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct PathStep {
-    /// `milestone/task`.
-    pub id: String,
-    /// Where it stands.
-    #[schema(value_type = String, example = "pending")]
-    pub status: TaskStatus,
-    /// How long the plan expects it to take.
-    pub expected_seconds: Option<f64>,
-    /// How long it took, if it has ended.
-    pub duration_seconds: Option<f64>,
-}
-
-/// A run explained as a whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct OverviewBody {
-    /// The run, `PROJECT.N`.
-    pub run: String,
-    /// Its project.
-    pub project: String,
-    /// Tasks of its plan.
-    pub tasks: usize,
-    /// The longest chain, in tasks.
-    pub depth: usize,
-    /// The first of the levels with the most tasks: more slots than that cannot help.
-    pub widest_level: LevelBody,
-    /// The longest chain.
-    pub critical_path: Vec<PathStep>,
-    /// How long that is, where it is known.
-    pub critical_path_seconds: Option<f64>,
-    /// What tasks ask of an agent, the most frequent first.
-    pub demands: Vec<DemandBody>,
-}
-
-/// Tasks that stand as far from the beginning.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LevelBody {
-    /// Which level, from 1.
-    pub level: usize,
-    /// Its tasks.
-    pub tasks: usize,
-}
-
-/// Tasks that ask for the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DemandBody {
-    /// What they ask for, in words.
-    #[schema(example = "cpus 2, memory 2048 MiB")]
-    pub asks: String,
-    /// How many they are.
-    pub tasks: usize,
-}
-
-/// Where a task stands and why, the most immediate reason first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ExplanationBody {
-    /// The run, `PROJECT.N`.
-    pub run: Option<String>,
-    /// The task, `milestone/task`.
-    pub task: String,
-    /// Where it stands.
-    #[schema(value_type = String, example = "ready")]
-    pub status: TaskStatus,
-    /// The number of its newest attempt; 0 if there was none.
-    pub attempt: u32,
-    /// Failed attempts that count against `max_attempts`.
-    pub failures: u32,
-    /// How often it is tried.
-    pub max_attempts: u32,
-    /// Why it stands there: objects whose `kind` says what else is in them.
-    #[schema(value_type = Vec<Object>, example = json!([{"kind": "no_room", "asks": "cpus 2", "ahead": 0, "agents": []}]))]
-    pub reasons: Vec<Value>,
-    /// Its place among the tasks of the run, from 1.
-    pub rank: u32,
-    /// Tasks of the run.
-    pub tasks: usize,
-    /// Whether a delay of it delays the end of the run.
-    pub is_critical: bool,
-    /// How much later than at the earliest it may run without delaying the end of the run.
-    pub slack_seconds: f64,
-}
-
 /// The fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentList {
@@ -410,59 +319,6 @@ pub struct DrainBody {
     pub drain: bool,
 }
 
-/// A token to be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "ci", "role": "submitter", "projects": ["apollo"], "expires_in_seconds": 2_592_000}))]
-pub struct TokenRequest {
-    /// Who will have it: `[A-Za-z0-9_][A-Za-z0-9_.#-]{0,127}`, not in use.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// Projects that it is good for; all, if there are none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub projects: Vec<String>,
-    /// After how long it is good for nothing; never, if that is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_in_seconds: Option<u64>,
-}
-
-/// A token that was made. This is the only time that it is shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenCreated {
-    /// The token itself.
-    #[schema(example = "cairn_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
-    pub token: String,
-    /// What is kept of it.
-    #[serde(flatten)]
-    pub info: TokenInfo,
-}
-
-/// A token, without itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenInfo {
-    /// Its id, by which it is revoked.
-    #[schema(example = "5f0c3a9e21b7")]
-    pub id: String,
-    /// Who has it.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// Projects that it is good for; all, if there are none.
-    pub projects: Vec<String>,
-    /// When it was made.
-    pub created_at: String,
-    /// From when it is good for nothing.
-    pub expires_at: Option<String>,
-}
-
-/// All tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenList {
-    /// The tokens, in the order of their making.
-    pub tokens: Vec<TokenInfo>,
-}
-
 /// Whether the coordinator can do its work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthBody {
@@ -483,63 +339,4 @@ pub struct CheckBody {
     pub is_good: bool,
     /// A word for people.
     pub message: String,
-}
-
-/// What went wrong, and what to do (RFC 9457), as `application/problem+json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({"type": "urn:cairn:problem:run-not-found", "title": "There is no such run", "status": 404,
-    "detail": "there is no run apollo.9", "help": "GET /api/v1/runs lists the runs that your token may see"}))]
-pub struct ProblemBody {
-    /// The stable name of the problem.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// What it is, the same for all of its type.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What it is this time.
-    pub detail: String,
-    /// What to do.
-    pub help: String,
-    /// What is wrong with a plan, in the order of its lines; of `invalid-plan` only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub diagnostics: Vec<DiagnosticBody>,
-    /// How many more things are wrong with it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub omitted: usize,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-/// One thing that is wrong with a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DiagnosticBody {
-    /// `error`, or `warning`.
-    pub severity: String,
-    /// What is wrong.
-    pub message: String,
-    /// The line, from 1; `null` for what concerns the plan as a whole.
-    pub line: Option<u32>,
-    /// The column in characters, from 1.
-    pub column: Option<u32>,
-    /// How many characters are meant.
-    pub length: Option<u32>,
-    /// What to write instead.
-    pub help: Option<String>,
-    /// Other places that have to do with it.
-    pub notes: Vec<NoteBody>,
-}
-
-/// Another place that explains a diagnostic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NoteBody {
-    /// What is there.
-    pub message: String,
-    /// The line, from 1.
-    pub line: Option<u32>,
-    /// The column in characters, from 1.
-    pub column: Option<u32>,
 }

@@ -3,6 +3,7 @@
 mod access;
 mod events;
 mod fuzz;
+mod guide;
 mod logs;
 mod openapi;
 mod runs;

@@ -200,6 +200,32 @@ async fn wishes_are_granted_or_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_write_with_a_key_is_done_once() {
+    let bench = Bench::new().await;
+    bench.submit(PLAN).await;
+    let act = async |token: &str, key: &str, path: &str, body: &str| {
+        let request = bench
+            .request_by(token, "POST", path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key);
+        bench.send(request.body(Body::from(body.to_owned())).expect("a request")).await
+    };
+    let (admin, pause) = (bench.admin.clone(), "/api/v1/runs/apollo.1/pause");
+    let first = act(&admin, "k1", pause, "{}").await;
+    let again = act(&admin, "k1", pause, "{}").await;
+    assert_eq!((first.status.as_u16(), &first.body), (200, &again.body));
+    assert_eq!(again.status.as_u16(), 200);
+    assert_eq!(act(&admin, "k1", pause, "{\"reason\": \"x\"}").await.problem(), "key-reused");
+    assert_eq!(act(&admin, "k1", "/api/v1/runs/apollo.1/resume", "{}").await.problem(), "key-reused");
+    assert_eq!(act(&admin, "k2", pause, "{}").await.problem(), "not-possible-now");
+    // What was refused may be tried again with the same key; a key is its token's own.
+    assert_eq!(act(&admin, "k3", "/api/v1/runs/apollo.1/resume", "{}").await.status.as_u16(), 200);
+    assert_eq!(act(&admin, "k2", pause, "{}").await.status.as_u16(), 200);
+    let other = bench.token("other", Role::Operator, &[]);
+    assert_eq!(act(&other, "k1", pause, "{}").await.problem(), "not-possible-now");
+}
+
+#[tokio::test]
 async fn insight_and_the_fleet() {
     let bench = Bench::new().await;
     bench.submit(PLAN).await;

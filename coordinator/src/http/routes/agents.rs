@@ -49,7 +49,8 @@ fn body(caller: &Caller, agent: AgentView) -> AgentBody {
 ///
 /// A draining agent is given nothing new; what it runs goes on.
 #[utoipa::path(post, path = "/api/v1/agents/{id}/drain", tag = "agents", operation_id = "drain_agent",
-    params(("id" = String, Path, description = "The agent.", example = "builder-1")),
+    params(("id" = String, Path, description = "The agent.", example = "builder-1"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters.")),
     request_body(content = DrainRequest, example = json!({"drain": true})),
     responses((status = 200, description = "It is durable.", body = DrainBody),
         (status = "default", description = "A problem.", body = ProblemBody,

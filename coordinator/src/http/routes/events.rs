@@ -98,7 +98,16 @@ pub(in crate::http) async fn list(
         return Ok(Json(page).into_response());
     }
     let place = api.followers.enter(&caller.token)?;
-    let follower = Follower { api, caller, reading, head, _place: place, has_begun: false, is_over: false };
+    let follower = Follower {
+        api,
+        caller,
+        reading,
+        head,
+        _place: place,
+        has_begun: false,
+        may_be_over: true,
+        is_over: false,
+    };
     let chunks = stream::unfold(follower, async |mut follower| {
         let chunk = follower.next().await?;
         Some((Ok::<_, io::Error>(chunk), follower))
@@ -190,6 +199,8 @@ struct Follower {
     head: watch::Receiver<u64>,
     _place: Place,
     has_begun: bool,
+    /// Something happened to the run as a whole since it was last asked whether it is over.
+    may_be_over: bool,
     is_over: bool,
 }
 
@@ -222,6 +233,7 @@ impl Follower {
             // Where the log cannot be read, the client comes again, and is told why.
             while let Some(records) = self.reading.records(&self.api).await.ok()? {
                 for record in &records {
+                    self.may_be_over |= record.stream.as_str() == self.reading.run;
                     let told = each_event(record, self.reading.from, |position, event| {
                         let _ = write!(text, "id: {position}\ndata: {}\n\n", event.get());
                     });
@@ -231,7 +243,9 @@ impl Follower {
                     return Some(Bytes::from(text));
                 }
             }
-            if let Some(end) = self.end().await? {
+            if self.may_be_over
+                && let Some(end) = self.end().await?
+            {
                 self.is_over = true;
                 return Some(end);
             }
@@ -245,8 +259,9 @@ impl Follower {
     }
 
     /// What is said at the end of the run, if all of it was sent.
-    async fn end(&self) -> Option<Option<Bytes>> {
+    async fn end(&mut self) -> Option<Option<Bytes>> {
         let found = self.api.runs.find(&self.reading.run).await.ok()?;
+        self.may_be_over = found.is_over;
         let all_sent = found.read_to <= self.reading.cursor.next_position();
         Some((found.is_over && all_sent).then(|| {
             let text = format!("event: end\ndata: {{\"run\":\"{}\"}}\n\n", found.run);

@@ -75,7 +75,7 @@ pub(in crate::http) async fn get(
         })
     });
     let subject = subject.await??;
-    let mut log = Log { head, api, subject, file: None, offset: 0, ended_at: None };
+    let mut log = Log { head, api, subject, file: None, offset: 0, is_out: false, ended_at: None };
     let now = log.standing().await?;
     let attempt = log.choose(now, query.attempt, follow)?;
     let place = if follow { Some(log.api.followers.enter(&caller.token)?) } else { None };
@@ -124,6 +124,8 @@ struct Log {
     head: watch::Receiver<u64>,
     file: Option<File>,
     offset: u64,
+    /// The attempt was with an agent when that was asked last.
+    is_out: bool,
     /// When the attempt was first seen to have ended.
     ended_at: Option<Timestamp>,
 }
@@ -212,8 +214,13 @@ impl Log {
     async fn is_complete(&mut self, attempt: u32) -> Result<bool, Problem> {
         let now = self.api.parts.clock.now();
         if self.ended_at.is_none() {
+            // Its owner is not asked again before something has happened.
+            if self.is_out && !self.head.has_changed().unwrap_or(true) {
+                return Ok(false);
+            }
             let standing = self.standing().await?;
-            if standing.is_out && standing.attempt == attempt {
+            self.is_out = standing.is_out && standing.attempt == attempt;
+            if self.is_out {
                 return Ok(false);
             }
             self.ended_at = Some(now);
@@ -324,9 +331,10 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         let long = "x".repeat(LOG_BLOCK_BYTES);
         write!(file, "one\ntwo\n{long}\nfour\n").expect("written");
-        let mut start = |lines| start_of_last(&mut file, lines).expect("read");
+        let start = |lines| start_of_last(&mut file, lines).expect("read");
         let end = 8 + LOG_BLOCK_BYTES as u64 + 6;
-        assert_eq!([0, 1, 2, 3, 4, 5].map(&mut start), [end, end - 5, 8, 4, 0, 0]);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(start), [end, end - 5, 8, 4, 0, 0]);
+        file.seek(SeekFrom::End(0)).expect("there");
         write!(file, "no end").expect("written");
         assert_eq!(start_of_last(&mut file, 1).expect("read"), end);
     }

@@ -15,7 +15,8 @@ macro_rules! action {
         $(#[doc = $doc])*
         #[utoipa::path(post, path = $path, tag = "actions", operation_id = $id,
             params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.",
-                example = "apollo.3")),
+                example = "apollo.3"),
+                ("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters.")),
             request_body(content = Option<ActionRequest>, description = "Of what, and why; may be left out."),
             responses((status = 200, description = "It is durable.", body = ActionBody),
                 (status = 409, description = "Not possible in this state; nothing has changed.", body = ProblemBody,
@@ -63,7 +64,8 @@ action! {
 ///
 /// The same as `POST …/cancel` without a body. The run and its history stay.
 #[utoipa::path(delete, path = "/api/v1/runs/{run}", tag = "actions", operation_id = "delete_run",
-    params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.", example = "apollo.3")),
+    params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.", example = "apollo.3"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters.")),
     responses((status = 200, description = "It is durable.", body = ActionBody),
         (status = "default", description = "A problem.", body = ProblemBody,
             content_type = "application/problem+json")))]
