@@ -2,6 +2,7 @@
 
 use super::sign;
 use crate::style::{self, Mark, Style, count};
+use cairn_agent::runner::harmless;
 use cairn_coordinator::http::model::EventBody;
 use cairn_engine::{MilestoneStatus, RunStatus, State, TaskStatus};
 use cairn_model::{Event, TaskIndex, Timestamp};
@@ -206,10 +207,11 @@ impl Change {
                 write!(out, "{task}{} completed in {}", Nth(*attempt), style::duration(*took))
             }
             Self::Failed { task, attempt, message, took } => {
-                write!(out, "{task}{} failed after {}: {message}", Nth(*attempt), style::duration(*took))
+                let (took, message) = (style::duration(*took), one_line(message));
+                write!(out, "{task}{} failed after {took}: {message}", Nth(*attempt))
             }
             Self::Retried { task, attempt, message, retry_at, .. } => {
-                let wait = retry_at.since(at);
+                let (wait, message) = (retry_at.since(at), one_line(message));
                 match wait.is_zero() {
                     true => write!(out, "{task}{} is to be tried again: {message}", Nth(*attempt)),
                     false => {
@@ -222,7 +224,8 @@ impl Change {
             Self::Cancelled { task, attempt } => write!(out, "{task}{} cancelled", Nth(*attempt)),
             Self::Steered { what, part, reason } => {
                 let part = part.as_deref().unwrap_or("the run");
-                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
                 write!(out, "{part} is {what}{reason}")
             }
             Self::Reopened { task, ended } => write!(out, "{task} was {ended}, and is run again"),
@@ -236,6 +239,11 @@ impl Change {
             Self::Dispatched { .. } | Self::Progress { .. } => Ok(()),
         };
     }
+}
+
+/// What a task or a person says cannot steer the terminal.
+fn one_line(text: &str) -> String {
+    harmless(text.as_bytes()).replace(['\n', '\t'], " ")
 }
 
 /// Which attempt, if it is not the first.
