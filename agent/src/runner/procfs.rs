@@ -17,6 +17,8 @@ pub(super) struct ProcessInfo {
     pub(super) is_zombie: bool,
     /// In clock ticks since boot; with the pid it names a process for ever.
     pub(super) start_time: u64,
+    /// In the middle of an exec: it has its new memory, and no environment in it yet. (Or we may not look at it.)
+    pub(super) is_in_exec: bool,
 }
 
 /// All processes that there are. Costs some 15 µs for each.
@@ -57,8 +59,9 @@ fn path(pid: Pid, file: &str) -> impl AsRef<Path> {
     format!("/proc/{}/{file}", pid.as_raw_nonzero())
 }
 
-/// Reads `/proc/PID/stat` (see proc(5)): `PID (NAME) STATE PPID PGRP SESSION …`, the start time is field 22. The
-/// name may contain anything, also blanks and parentheses, so the fields are counted from the last one.
+/// Reads `/proc/PID/stat` (see proc(5)): `PID (NAME) STATE PPID PGRP SESSION …`, the start time is field 22, the end
+/// of the environment field 51. The name may contain anything, also blanks and parentheses, so the fields are counted
+/// from the last one.
 fn parse_stat(stat: &[u8]) -> Option<ProcessInfo> {
     let name_from = stat.iter().position(|&byte| byte == b'(')?;
     let name_to = stat.iter().rposition(|&byte| byte == b')')?;
@@ -75,6 +78,8 @@ fn parse_stat(stat: &[u8]) -> Option<ProcessInfo> {
         session,
         is_zombie: matches!(state, "Z" | "X" | "x"),
         start_time: fields.nth(22 - 7)?.parse().ok()?,
+        // Set as the last of all at an exec, and never 0 after it, however short the environment is.
+        is_in_exec: fields.nth(51 - 23) == Some("0"),
     })
 }
 
@@ -91,8 +96,28 @@ mod tests {
             (info.parent, info.group, info.session),
             (Pid::from_raw(12), Pid::from_raw(4711), Pid::from_raw(99))
         );
-        assert!(!info.is_zombie);
+        assert!(!info.is_zombie && !info.is_in_exec);
         assert_eq!(info.start_time, 123_456);
+    }
+
+    #[test]
+    fn an_exec_that_is_not_over_shows() {
+        let stat = |env_end: &str| {
+            let (before, between) = ("0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0", ["1"; 28].join(" "));
+            parse_stat(format!("7 (x) R 1 7 7 {before} 99 {between} {env_end} 0\n").as_bytes()).unwrap()
+        };
+        assert_eq!((stat("0").start_time, stat("0").is_in_exec), (99, true));
+        assert!(!stat("140737488351208").is_in_exec);
+        let empty = std::process::Command::new("sleep").arg("1000").env_clear().spawn();
+        let mut empty = empty.unwrap();
+        let pid = Pid::from_child(&empty);
+        // Its own exec may still be under way. No environment at all is another thing, or this never ends.
+        while process(pid).unwrap().is_in_exec {
+            std::thread::yield_now();
+        }
+        assert_eq!(environment(pid).as_deref(), Some(&b""[..]));
+        empty.kill().unwrap();
+        empty.wait().unwrap();
     }
 
     #[test]

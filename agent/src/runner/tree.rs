@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -18,8 +19,13 @@ use super::procfs::{self, ProcessInfo};
 /// looks are the rule; a number of looks that this does not end means processes that we may not stop.
 const FREEZE_ROUNDS_MAX: usize = 16;
 
-/// How often an empty environment is looked at.
-const EXEC_LOOKS: usize = 4;
+/// How long a look waits for execs that are under way: until its end nobody can tell whose process it is. An exec takes
+/// 0.3 ms, much more where the machine is busy or the program must come from a disk; one that takes longer than this is
+/// taken for a stranger's.
+const EXEC_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked at meanwhile.
+const EXEC_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The processes of one attempt, or all that carry a variable.
 pub(super) struct Tree {
@@ -87,7 +93,7 @@ impl Tree {
         let children = by_parent(&processes);
         let family = self.family(&children);
         let strangers = strangers(&processes, &children, self.main);
-        let mut found = 0;
+        let (mut found, mut patience) = (0, EXEC_PATIENCE);
         for info in processes {
             let is_known = self.members.iter().any(|member| member.info.pid == info.pid);
             if info.is_zombie
@@ -98,7 +104,7 @@ impl Tree {
                 continue;
             }
             let in_group = group_is_ours && info.group.is_some() && info.group == self.main;
-            let belongs = in_group || family.contains(&info.pid) || self.is_marked(&info);
+            let belongs = in_group || family.contains(&info.pid) || self.is_marked(&info, &mut patience);
             if belongs && let Some(handle) = hold(&info) {
                 self.members.push(Member { info, handle, in_group, was_told: false });
                 found += 1;
@@ -165,21 +171,35 @@ impl Tree {
         descendants(children, known.chain(self.unreaped_main()).collect())
     }
 
-    /// Whether our variable is in the environment of a process. In the middle of an exec a process has none for a
-    /// moment, so that an empty one is looked at again.
-    fn is_marked(&self, info: &ProcessInfo) -> bool {
+    /// Whether our variable is in the environment of a process. In the middle of an exec a process has none: a task
+    /// that starts something at the moment of its end must not lose it to us, so that an empty one is looked at again.
+    fn is_marked(&self, info: &ProcessInfo, patience: &mut Duration) -> bool {
         // Threads of the kernel have no group.
         if info.group.is_none() {
             return false;
         }
-        for _ in 0..EXEC_LOOKS {
-            match procfs::environment(info.pid) {
-                Some(environment) if environment.is_empty() => std::thread::yield_now(),
+        loop {
+            let environment = match procfs::environment(info.pid) {
+                Some(environment) if environment.is_empty() => environment,
                 Some(environment) => return procfs::has_mark(&environment, &self.variable),
                 None => return false,
+            };
+            let now =
+                procfs::process(info.pid).filter(|now| now.start_time == info.start_time && !now.is_zombie);
+            match now {
+                None => return false,
+                // It may have ended its exec between the two looks.
+                Some(now) if !now.is_in_exec => {
+                    let again = procfs::environment(info.pid).unwrap_or(environment);
+                    return procfs::has_mark(&again, &self.variable);
+                }
+                Some(_) if patience.is_zero() => return false,
+                Some(_) => {
+                    std::thread::sleep(EXEC_INTERVAL);
+                    *patience = patience.saturating_sub(EXEC_INTERVAL);
+                }
             }
         }
-        false
     }
 }
 
