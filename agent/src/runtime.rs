@@ -259,6 +259,8 @@ impl Agent {
                         let AttemptId { task, attempt, .. } = id;
                         self.reports.push(Report { task, attempt, agent: self.config.index, kind });
                     }
+                    // A machine in the coordinator's process has none: the coordinator's log is beside it.
+                    Action::Record(_) => {}
                 }
             }
             self.actions = actions;

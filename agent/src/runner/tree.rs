@@ -24,6 +24,9 @@ const FREEZE_ROUNDS_MAX: usize = 16;
 /// taken for a stranger's.
 const EXEC_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often an environment is read again that was shorter than the system says. A process can make its own unreadable.
+const SHORT_READS_MAX: usize = 16;
+
 /// How often it is looked at meanwhile.
 const EXEC_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -82,8 +85,15 @@ impl Tree {
     }
 
     /// Looks for processes of the attempt that are not known yet; how many there were. Costs a scan of `/proc`,
-    /// milliseconds.
+    /// milliseconds, or two: a process that forked and ended during the first one has left a child that it did not see.
     pub(super) fn look(&mut self) -> usize {
+        match self.scan() {
+            0 => self.scan(),
+            found => found,
+        }
+    }
+
+    fn scan(&mut self) -> usize {
         self.drop_dead();
         let processes = procfs::processes();
         let group_is_ours = self.unreaped_main().is_some()
@@ -171,34 +181,34 @@ impl Tree {
         descendants(children, known.chain(self.unreaped_main()).collect())
     }
 
-    /// Whether our variable is in the environment of a process. In the middle of an exec a process has none: a task
-    /// that starts something at the moment of its end must not lose it to us, so that an empty one is looked at again.
+    /// Whether our variable is in the environment of a process. An exec takes the environment away, at any moment of
+    /// our reading, and gives a new one at its end: what was not read in full is read again. A task that starts
+    /// something at the moment of its end must not lose it to us.
     fn is_marked(&self, info: &ProcessInfo, patience: &mut Duration) -> bool {
         // Threads of the kernel have no group.
         if info.group.is_none() {
             return false;
         }
+        let (mut seen, mut short_reads) = (*info, 0);
         loop {
-            let environment = match procfs::environment(info.pid) {
-                Some(environment) if environment.is_empty() => environment,
-                Some(environment) => return procfs::has_mark(&environment, &self.variable),
-                None => return false,
-            };
-            let now =
-                procfs::process(info.pid).filter(|now| now.start_time == info.start_time && !now.is_zombie);
-            match now {
-                None => return false,
-                // It may have ended its exec between the two looks.
-                Some(now) if !now.is_in_exec => {
-                    let again = procfs::environment(info.pid).unwrap_or(environment);
-                    return procfs::has_mark(&again, &self.variable);
-                }
-                Some(_) if patience.is_zero() => return false,
-                Some(_) => {
-                    std::thread::sleep(EXEC_INTERVAL);
-                    *patience = patience.saturating_sub(EXEC_INTERVAL);
-                }
+            let Some(environment) = procfs::environment(info.pid) else { return false };
+            let is_marked = procfs::has_mark(&environment, &self.variable);
+            if is_marked || seen.environment_bytes == Some(environment.len()) {
+                return is_marked;
             }
+            if seen.environment_bytes.is_some() {
+                short_reads += 1;
+            } else {
+                std::thread::sleep(EXEC_INTERVAL);
+                *patience = patience.saturating_sub(EXEC_INTERVAL);
+            }
+            if short_reads > SHORT_READS_MAX || patience.is_zero() {
+                return false;
+            }
+            seen = match procfs::process(info.pid) {
+                Some(now) if now.start_time == info.start_time && !now.is_zombie => now,
+                _ => return false,
+            };
         }
     }
 }
