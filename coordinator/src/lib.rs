@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod fleet;
 pub mod insight;
 pub mod plans;
 pub mod projection;
