@@ -9,6 +9,7 @@
 //!
 //! Not here: rules of a run (the engine's), HTTP, formats of messages.
 
+pub mod config;
 mod handle;
 
 pub use handle::{

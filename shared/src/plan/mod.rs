@@ -20,7 +20,7 @@
 //! Not here: files, the command line, colours of a terminal.
 
 mod cycle;
-mod diagnostic;
+pub(crate) mod diagnostic;
 mod expression;
 pub mod import;
 mod json;
@@ -28,11 +28,11 @@ mod keys;
 mod limits;
 mod reader;
 mod render;
-mod scalar;
+pub(crate) mod scalar;
 mod schema;
-mod source;
-mod tree;
-mod words;
+pub(crate) mod source;
+pub(crate) mod tree;
+pub(crate) mod words;
 mod yaml;
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ pub fn parse(source: &Source, options: &Options<'_>) -> Result<Parsed, Diagnosti
 }
 
 /// The document in a plan's text.
-fn document<'s>(
+pub(crate) fn document<'s>(
     source: &'s Source,
     limits: &Limits,
     findings: &mut Findings,
