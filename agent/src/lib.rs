@@ -3,6 +3,8 @@
 
 pub mod journal;
 pub mod lease;
+pub mod link;
 pub mod machine;
+mod mailbox;
 pub mod runner;
 pub mod runtime;

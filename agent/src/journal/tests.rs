@@ -123,7 +123,9 @@ fn a_rewritten_journal_holds_what_it_was_given_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     let (mut journal, _) = open(&path);
-    (0..100).for_each(|task| drop(journal.append(&[offer(task)]).unwrap()));
+    for task in 0..100 {
+        journal.append(&[offer(task)]).unwrap();
+    }
     let long = journal.bytes();
     journal.rewrite(&[offer(7)]).unwrap();
     assert!(journal.bytes() < long / 50);
@@ -137,7 +139,9 @@ fn a_damaged_journal_is_put_aside_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     let (mut journal, _) = open(&path);
-    batches().iter().for_each(|batch| drop(journal.append(batch).unwrap()));
+    for batch in batches() {
+        journal.append(&batch).unwrap();
+    }
     drop(journal);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[20] ^= 1;
