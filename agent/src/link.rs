@@ -37,10 +37,14 @@ pub enum ToChild {
         /// Which, as the child counts them.
         delivery: u64,
     },
+    /// How many attempts the agent takes from a shared queue now.
+    Room(u32),
     /// A task may write output.
     Started(LogName),
-    /// A task writes no more output. Of a task that has printed nothing nothing is said.
+    /// A task writes no more output.
     Ended(LogName),
+    /// A task has ended that has printed nothing: there is no log.
+    Silent(LogName),
     /// Say that the agent ends in good order, and end.
     Goodbye,
 }
@@ -112,8 +116,6 @@ pub struct Beat {
     pub draining: bool,
     /// What it holds.
     pub holds: Vec<Held>,
-    /// How many attempts it takes from a shared queue now.
-    pub room: u32,
     /// How it stands.
     pub status: Status,
 }
