@@ -5,9 +5,12 @@
 
 pub mod codec;
 pub mod fleet;
+pub mod http;
 pub mod insight;
+pub mod metric_definitions;
 pub mod plans;
 pub mod projection;
 pub mod runtime;
 pub mod service;
 pub mod store;
+pub mod telemetry;

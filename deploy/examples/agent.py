@@ -1,7 +1,8 @@
 """A small agent for Cairn; docs/protocol.md tells what it says, and why. Usage: agent.py [AMQP_URL [ID]]. Needs pika.
 
 It has no journal: each start is a new life, and the coordinator tries again what the last one held. Time-outs it leaves
-to the coordinator, timers to other agents, and the output of its tasks to whoever reads its own."""
+to the coordinator, timers to other agents, the output of its tasks to whoever reads its own; and when the broker is gone
+it ends, tasks and all: let something start it again."""
 import json, os, signal, subprocess, sys, time, uuid, pika
 
 URL = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("CAIRN_TRANSPORT", "amqp://localhost")
@@ -10,7 +11,8 @@ LIFE, QUEUE = time.time_ns() // 1000, f"cairn.agent.{ME}"  # LIFE is the incarna
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 100_000, "x-max-length-bytes": 268_435_456,
              "x-overflow": "reject-publish", "x-dead-letter-exchange": "cairn.dead", "x-expires": 3_600_000}
 held, settled, epochs = {}, set(), {}  # attempts by (run, task, attempt); those acknowledged; the epoch of each run
-lease = {"welcome": None, "said": 0, "heard": 0}  # terms; when we last spoke; when we said the newest that was answered
+lease = {"lease_millis": float("inf"), "heartbeat_millis": 2_000}  # the terms that a welcome sets
+asked, said, heard, welcome = 0, 0, 0, False  # when we: first said hello, last spoke, sent the newest answered heartbeat
 
 def now(): return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # goes on while the machine sleeps
 def micros(): return time.time_ns() // 1000
@@ -57,50 +59,54 @@ def look(key, **why):  # has it ended? With `why` it is to end, with that outcom
 
 def obey(run, order):
     key = (run, order.get("task"), order.get("attempt"))
+    state = held.get(key, {}).get("state", {}).get("type")
     if order["type"] == "offer" and key not in held and key not in settled:
         held[key] = {"offer": order}
         tell(key, "accepted", awaits_grant=order["needs_grant"])
         if not order["needs_grant"]: start(key, order)
     elif order["type"] == "offer" and key in held: tell(key)  # it came twice: it is not run twice
-    elif order["type"] == "grant" and key in held:
-        if held[key]["state"]["type"] == "accepted": start(key, held[key]["offer"])
+    elif order["type"] == "grant" and state == "accepted": start(key, held[key]["offer"])
+    elif order["type"] == "acknowledge" and state == "finished": held.pop(key), settled.add(key)
     elif order["type"] == "stop" and key not in settled:
         held.setdefault(key, {})  # also one that we have not heard of: should it come yet, it must not start
         look(key, type="stopped")
-    elif order["type"] == "acknowledge" and held.pop(key, None): settled.add(key)
     elif order["type"] == "recall": [tell(key) for key in held if key[0] == run]
     elif order["type"] == "forget":
         for key in [key for key in held if key[0] == run]: look(key, type="stopped"), held.pop(key)
         settled.difference_update([key for key in settled if key[0] == run])
 
 def hear(message):
+    global asked, heard, welcome
     if message.get("incarnation", 0) not in (0, LIFE): return  # for a life that is over
-    if message["type"] == "introduce": lease["welcome"] = None
-    elif message["type"] == "welcome": lease.update(welcome=message, heard=lease["said"])
-    elif message["type"] == "heartbeat_heard": lease["heard"] = max(lease["heard"], message["sequence"])
+    if message["type"] == "introduce": asked, welcome = 0, False
+    elif message["type"] == "welcome":
+        lease.update({name: message[name] for name in lease})
+        heard, welcome = max(heard, asked), True
+    elif message["type"] == "heartbeat_heard": heard = max(heard, message["sequence"])
     elif message["type"] == "orders" and message["epoch"] >= epochs.get(message["run"], 0):
         epochs[message["run"]] = message["epoch"]
         for order in message["orders"]: obey(message["run"], order)
 
 def beat():  # a heartbeat's sequence is the time at which it was sent, so its answer says from when the lease runs
-    lease["said"] = now()
-    if not lease["welcome"]:
+    global asked, said
+    said = now()
+    if not welcome:
+        asked = asked or said
         return say("hello", protocols=[1, 1], version="agent.py 1", content_type="application/json",
                    slots=os.cpu_count(), labels=[["lang", "python"], ["os", sys.platform]])
     runs = {run: [{"task": key[1], "attempt": key[2]} for key in sorted(held) if key[0] == run] for run in epochs}
     holds = [{"run": run, "epoch": epochs[run], "attempts": attempts} for run, attempts in runs.items() if attempts]
-    say("heartbeat", sequence=lease["said"], draining=False, holds=holds)
+    say("heartbeat", sequence=said, draining=False, holds=holds)
 
 channel = pika.BlockingConnection(pika.URLParameters(URL)).channel()
 channel.queue_declare(QUEUE, durable=True, arguments=ARGUMENTS)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 try:
     for method, _, body in channel.consume(QUEUE, exclusive=True, inactivity_timeout=0.05):
-        terms = lease["welcome"] or {"lease_millis": float("inf"), "heartbeat_millis": 2_000}
-        if now() > lease["heard"] + 0.8 * terms["lease_millis"]:  # from here on others may get what we hold
+        if now() > heard + 0.8 * lease["lease_millis"]:  # from here on others may get what we hold
             for key in held: held[key].get("offer", {}).get("hold") or look(key, type="lost", reason="the lease ended")
         for key in held: look(key)
-        if now() >= lease["said"] + terms["heartbeat_millis"]: beat()
+        if now() >= said + lease["heartbeat_millis"]: beat()
         if not body: continue
         try: hear(json.loads(body))
         except (ValueError, KeyError, TypeError): channel.basic_reject(method.delivery_tag, requeue=False)

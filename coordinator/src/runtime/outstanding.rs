@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long an order may go unanswered before it is given again: some journeys through a busy broker.
-pub(super) const ANSWER_EXPECTED_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_EXPECTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Heartbeats in a row that do not name an attempt before it is taken for gone. One may have been on its way when the
 /// attempt was accepted.
@@ -27,13 +27,13 @@ struct Watched {
 
 /// What is out, as far as messages go. Bounded by what the agents have room for.
 #[derive(Debug, Default)]
-pub(super) struct Outstanding {
+pub struct Outstanding {
     watched: HashMap<TaskIndex, Watched>,
 }
 
 impl Outstanding {
     /// An order was given.
-    pub(super) fn ordered(&mut self, agent: AgentIndex, order: Order, now: Timestamp) {
+    pub fn ordered(&mut self, agent: AgentIndex, order: Order, now: Timestamp) {
         let Order { task, attempt, kind } = order;
         if kind == OrderKind::Acknowledge {
             return;
@@ -42,12 +42,12 @@ impl Outstanding {
     }
 
     /// An attempt is out that was accepted before we were here.
-    pub(super) fn adopt(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
+    pub fn adopt(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
         self.watched.insert(task, Watched { agent, attempt, unanswered: None, unnamed: 0 });
     }
 
     /// The agent has said something about the attempt. A request to stop is answered by its end only.
-    pub(super) fn answered(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
+    pub fn answered(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
         if let Some(watched) = self.watched.get_mut(&task)
             && watched.attempt == attempt
             && !matches!(watched.unanswered, Some((OrderKind::Stop, _)))
@@ -57,14 +57,14 @@ impl Outstanding {
     }
 
     /// The attempt has ended, or is another agent's business.
-    pub(super) fn ended(&mut self, task: TaskIndex, attempt: u32) {
+    pub fn ended(&mut self, task: TaskIndex, attempt: u32) {
         if self.watched.get(&task).is_some_and(|watched| watched.attempt <= attempt) {
             self.watched.remove(&task);
         }
     }
 
     /// Orders to be given again.
-    pub(super) fn overdue(&self, now: Timestamp) -> Vec<(AgentIndex, Order)> {
+    pub fn overdue(&self, now: Timestamp) -> Vec<(AgentIndex, Order)> {
         let late = |(&task, watched): (&TaskIndex, &Watched)| {
             let (kind, since) = watched.unanswered?;
             let order = Order { task, attempt: watched.attempt, kind };
@@ -77,7 +77,7 @@ impl Outstanding {
 
     /// An agent has told all that it has of the run. What it has accepted and does not have any more is gone: those
     /// attempts come back.
-    pub(super) fn named(&mut self, agent: AgentIndex, held: &[(TaskIndex, u32)]) -> Vec<(TaskIndex, u32)> {
+    pub fn named(&mut self, agent: AgentIndex, held: &[(TaskIndex, u32)]) -> Vec<(TaskIndex, u32)> {
         let mut gone = Vec::new();
         for (&task, watched) in &mut self.watched {
             if watched.agent != agent || watched.unanswered.is_some() {

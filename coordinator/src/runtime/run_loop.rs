@@ -26,6 +26,9 @@ const MAX_INPUTS: usize = 64;
 /// How often the observer is called although nothing has happened, and files for people are brought up to date.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Somebody who looks at a run; on the loop's own thread, so it must be quick.
+pub type Look = Box<dyn FnOnce(&State) + Send>;
+
 /// What comes in from outside.
 pub enum Input {
     /// An agent in this process speaks.
@@ -48,8 +51,15 @@ pub enum Input {
         /// The answer.
         reply: oneshot::Sender<Result<(), Rejection>>,
     },
+    /// An agent of the fleet is gone.
+    Lost {
+        /// In which life.
+        life: AgentLife,
+        /// Why it is taken for gone.
+        reason: Box<str>,
+    },
     /// Somebody looks, once all that was decided is durable.
-    Look(Box<dyn FnOnce(&State) + Send>),
+    Look(Look),
     /// Let go of the run where it stands: another owner goes on with it.
     LetGo,
 }
@@ -135,8 +145,12 @@ pub struct RunLoop {
     outbox: Outbox,
     /// In a fleet: what agents have still to answer.
     outstanding: Option<Outstanding>,
-    looks: Vec<Box<dyn FnOnce(&State) + Send>>,
+    /// Taken in, and not decided yet.
+    undecided: VecDeque<Input>,
+    looks: Vec<Look>,
     is_let_go: bool,
+    /// The run was another owner's: once all of it is durable, what the world is owed is said again.
+    owes_recovery: bool,
     stale_reports: u64,
     effects: Vec<Effect>,
     /// The position of the last durable event of the run.
@@ -159,8 +173,10 @@ impl RunLoop {
             pending: VecDeque::new(),
             outbox: Outbox::default(),
             outstanding: None,
+            undecided: VecDeque::new(),
             looks: Vec::new(),
             is_let_go: false,
+            owes_recovery: false,
             stale_reports: 0,
             effects: Vec::new(),
             position: 0,
@@ -181,6 +197,12 @@ impl RunLoop {
         self.state
     }
 
+    /// The run as decided so far, and what was taken in after its end.
+    #[must_use]
+    pub fn into_parts(self) -> (State, VecDeque<Input>) {
+        (self.state, self.undecided)
+    }
+
     /// Reports that came too late or twice, and changed nothing.
     #[must_use]
     pub fn stale_reports(&self) -> u64 {
@@ -198,8 +220,8 @@ impl RunLoop {
         }
     }
 
-    /// Connects a fleet: all orders go to `parcels`, and are given again while they are not answered. What is out
-    /// already was accepted, or will be offered again by [`recover`](Self::recover).
+    /// Connects a fleet: all orders go to `parcels`, and are given again while they are not answered. What was out
+    /// before is offered again if it had not started, and believed to run if it had.
     pub fn connect_fleet(&mut self, parcels: mpsc::Sender<Parcel>) {
         self.link = Link::Fleet(parcels);
         let mut outstanding = Outstanding::default();
@@ -210,6 +232,7 @@ impl RunLoop {
             }
         }
         self.outstanding = Some(outstanding);
+        self.owes_recovery = !self.state.run().id.is_empty();
     }
 
     /// Decides one command now; what follows goes out once the loop runs.
@@ -220,12 +243,6 @@ impl RunLoop {
         self.decide(command, After::default()).map_err(|(rejection, _)| rejection)
     }
 
-    /// Sends again what the world is still owed after a crash. To be called when all that was decided is durable.
-    pub fn recover(&mut self) {
-        self.effects.extend(recover(&self.state));
-        self.send_effects();
-    }
-
     /// Runs until the run has ended, or has been interrupted and nothing of it is out any more, and all of that is
     /// durable.
     ///
@@ -233,7 +250,6 @@ impl RunLoop {
     /// The store failed.
     pub async fn drive(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), RunError> {
         let mut received = Vec::with_capacity(MAX_INPUTS);
-        let mut undecided = VecDeque::new();
         let mut refresh_at = self.config.clock.now();
         let mut somebody_speaks = true;
         loop {
@@ -241,6 +257,11 @@ impl RunLoop {
             let refresh_is_due = refresh_at <= now;
             if self.pending.is_empty() {
                 self.looks.drain(..).for_each(|look| look(&self.state));
+                if std::mem::take(&mut self.owes_recovery) {
+                    self.effects.extend(recover(&self.state));
+                    self.send_effects();
+                    continue;
+                }
                 if refresh_is_due {
                     self.observe(&[], now);
                     self.keep_snapshot();
@@ -258,8 +279,8 @@ impl RunLoop {
             let runs_dry = refresh_is_due || !self.looks.is_empty() || self.is_let_go;
             let may_decide =
                 self.pending.len() < MAX_PENDING_APPENDS && (is_idle || !runs_dry) && !self.is_let_go;
-            if may_decide && !undecided.is_empty() {
-                self.take_in(&mut undecided);
+            if may_decide && !self.undecided.is_empty() {
+                self.take_in();
                 continue;
             }
             let deadline = next_deadline(&self.state).filter(|_| may_decide && !self.is_over());
@@ -273,7 +294,7 @@ impl RunLoop {
                 }
                 count = inputs.recv_many(&mut received, MAX_INPUTS), if may_decide && somebody_speaks => {
                     somebody_speaks = count > 0;
-                    undecided.extend(received.drain(..));
+                    self.undecided.extend(received.drain(..));
                 }
                 () = tokio::time::sleep(wake_at.unwrap_or(now).since(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|at| at <= self.config.clock.now()) {
@@ -323,13 +344,13 @@ impl RunLoop {
     }
 
     /// Decides what has come in, as far as appends may be under way. Reports that came together are decided together.
-    fn take_in(&mut self, undecided: &mut VecDeque<Input>) {
+    fn take_in(&mut self) {
         while self.pending.len() < MAX_PENDING_APPENDS
-            && let Some(input) = undecided.pop_front()
+            && let Some(input) = self.undecided.pop_front()
         {
             match input {
                 Input::Reports(mut reports) => {
-                    while let Some(Input::Reports(more)) = undecided.pop_front_if(is_report) {
+                    while let Some(Input::Reports(more)) = self.undecided.pop_front_if(is_report) {
                         reports.extend(more);
                     }
                     self.hear(reports);
@@ -339,13 +360,19 @@ impl RunLoop {
                     let mut after = After::default();
                     self.take_reports(heard, &mut reports, &mut after);
                     while let Some(Input::Heard(more)) =
-                        undecided.pop_front_if(|input| matches!(input, Input::Heard(_)))
+                        self.undecided.pop_front_if(|input| matches!(input, Input::Heard(_)))
                     {
                         self.take_reports(more, &mut reports, &mut after);
                     }
                     self.decide_reports(reports, after);
                 }
                 Input::Held { from, attempts } => self.compare(&from, &attempts),
+                Input::Lost { life, reason } => {
+                    if let Some(agent) = self.find(&life) {
+                        // Refused where the run has ended, which is as well.
+                        let _ = self.decide(Command::AgentLost { agent, reason }, After::default());
+                    }
+                }
                 Input::Look(look) => {
                     self.looks.push(look);
                     return;
@@ -444,6 +471,10 @@ impl RunLoop {
 
     /// Gives orders again that were not answered in time.
     fn order_again(&mut self, now: Timestamp) {
+        if !self.outbox.is_empty() {
+            // They cannot even be said once, for now.
+            return;
+        }
         let overdue =
             self.outstanding.as_ref().map(|outstanding| outstanding.overdue(now)).unwrap_or_default();
         for (agent, order) in overdue {

@@ -98,7 +98,7 @@ pub struct TlsConfig {
 pub struct LimitsConfig {
     /// Runs that have not ended; a submission beyond is refused.
     pub active_runs: usize,
-    /// Projects that metrics tell apart; those beyond are told together as `other`.
+    /// Projects that metrics tell apart; those beyond are in the sums over all runs only.
     pub metric_projects: usize,
 }
 
