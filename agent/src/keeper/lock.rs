@@ -14,6 +14,9 @@ const MAX_TEXT_BYTES: u64 = 4 << 10;
 /// How long a new keeper waits for a child of a dead one: the grace of its tasks, and what killing takes.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the files of a dead process may take to be closed.
+const DEATH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often it looks meanwhile.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -64,12 +67,22 @@ impl Lock {
         }
     }
 
-    /// Takes it for a child whose keeper is gone.
+    /// Takes it for a child whose keeper is gone. The system closes the files of a dead process one by one: the lock may
+    /// be the last of them.
     ///
     /// # Errors
     /// A new keeper has it already.
     pub fn of_child(directory: &Path) -> Result<Self, LockError> {
-        Self::acquire(directory, &format!("{SWEEPING}process {}", std::process::id()))
+        let mut left = DEATH_PATIENCE;
+        loop {
+            match Self::acquire(directory, &format!("{SWEEPING}process {}", std::process::id())) {
+                Err(LockError::Held { .. }) if !left.is_zero() => {
+                    std::thread::sleep(SWEEP_INTERVAL);
+                    left = left.saturating_sub(SWEEP_INTERVAL);
+                }
+                result => return result,
+            }
+        }
     }
 
     fn acquire(directory: &Path, holder: &str) -> Result<Self, LockError> {

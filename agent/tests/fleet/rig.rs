@@ -91,6 +91,7 @@ pub struct Rig {
     pub reports: Vec<WireReport>,
     pub outputs: Vec<Output>,
     pub settled: Vec<(u64, Settled)>,
+    pub subscribed: Vec<String>,
     /// Answer heartbeats.
     pub answers: bool,
     /// Acknowledge ends.
@@ -120,6 +121,7 @@ impl Rig {
             reports: Vec::new(),
             outputs: Vec::new(),
             settled: Vec::new(),
+            subscribed: Vec::new(),
             answers: true,
             acknowledges: true,
             lease,
@@ -159,7 +161,7 @@ impl Rig {
                 );
                 self.coordinate(said);
             }
-            Up::Subscribe { .. } => {}
+            Up::Subscribe { from } => self.subscribed.push(from),
             Up::Settled { tag, how } => self.settled.push((tag, how)),
         }
     }
@@ -214,6 +216,8 @@ impl Rig {
 
     /// An offer on the shared queue.
     pub fn share(&mut self, offer: Offer, redelivered: bool) -> u64 {
+        // Before that nobody listens there.
+        self.until("a place at the queue", |rig| rig.subscribed.iter().any(|from| from == "work/any"));
         let orders = vec![WireOrder::Offer(Box::new(offer))];
         let message = ToAgent::Orders(RunOrders { run: RUN.into(), epoch: 1, incarnation: 0, orders });
         let body = Codec::Json.encode(&message).unwrap();
