@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod child;
+pub mod config;
 pub mod journal;
 pub mod keeper;
 pub mod lease;

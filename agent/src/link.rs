@@ -15,6 +15,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 /// The version of what is said here.
 pub const LINK: u16 = 1;
 
+/// What [`Setup::queue_type`] says for queues on several brokers.
+pub const QUORUM: &str = "quorum";
+
 /// Bytes of a frame at most: orders of one message, in another form.
 const MAX_FRAME_BYTES: usize = 8 << 20;
 
