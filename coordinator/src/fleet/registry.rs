@@ -83,7 +83,7 @@ pub enum Action {
         /// Which.
         agent: String,
     },
-    /// An agent has more, or less, than before; or takes work, or not.
+    /// An agent has more, or less, than before; or takes work, or not; or is believed to be there.
     Changed {
         /// Which.
         agent: String,
@@ -175,6 +175,7 @@ impl Registry {
             is_lost: false,
         };
         self.members.insert(spec.id.clone(), member);
+        actions.push(Action::Changed { agent: spec.id.clone() });
         actions.push(Action::Say { agent: spec.id.clone(), message: ToAgent::Introduce });
     }
 
