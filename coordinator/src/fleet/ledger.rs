@@ -87,7 +87,8 @@ impl Ledger {
         if rivals == 0 {
             return None;
         }
-        let all: u32 = self.lenders.values().filter(|lender| !lender.is_closed).map(|lender| lender.slots).sum();
+        let all: u32 =
+            self.lenders.values().filter(|lender| !lender.is_closed).map(|lender| lender.slots).sum();
         let share = all.div_ceil(rivals + 1).max(1);
         let had_their_chance = hungry.into_iter().all(|(_, other)| other.decided_at >= self.releases);
         if !had_their_chance {
@@ -156,4 +157,3 @@ fn use_of(agent: &AgentState) -> Use {
     let resources = resources.map(|(name, amount)| (name.to_owned(), amount)).collect();
     Use { slots: agent.slots_used, timers: agent.timers_used, resources, closed: false }
 }
-

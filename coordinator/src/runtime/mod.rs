@@ -23,8 +23,8 @@ pub use load::{
     read_plan,
 };
 pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
-pub use share::{Share, Shares};
 pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};
+pub use share::{Share, Shares};
 
 use uuid::Uuid;
 

@@ -58,7 +58,8 @@ impl Service {
     pub(super) fn introduce_fleet(&self, run: &RunId) {
         let Some(active) = self.runs.get(run) else { return };
         let pools = self.pools();
-        let members = self.registry.members().filter(|member| !member.is_lost).map(|member| self.spec_of(member));
+        let members =
+            self.registry.members().filter(|member| !member.is_lost).map(|member| self.spec_of(member));
         for spec in pools.into_iter().chain(members) {
             active.present(spec);
         }

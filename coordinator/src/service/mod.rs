@@ -10,8 +10,8 @@
 //! Not here: rules of a run (the engine's), HTTP, formats of messages.
 
 mod active;
-pub mod config;
 mod agents;
+pub mod config;
 mod handle;
 mod hearing;
 mod output;

@@ -1,10 +1,10 @@
 //! A coordinator in a directory of its own, and agents that a test plays.
 
 use cairn_coordinator::runtime::new_id;
+use cairn_coordinator::service::config::Route;
 use cairn_coordinator::service::{
     Handle, LogEnds, Service, ServiceConfig, ServiceError, Submission, Submitted,
 };
-use cairn_coordinator::service::config::Route;
 use cairn_coordinator::service::{Part, Request, Wish, WishError};
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{EventStore, FileStore, Holder};
