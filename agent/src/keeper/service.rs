@@ -560,6 +560,7 @@ impl Keeper {
                     self.tell(ToChild::Taken { delivery });
                 }
                 Deed::Settled(name) => self.parts.logs.settled(&name),
+                Deed::Over(run) => self.parts.logs.run_is_over(&run),
             }
         }
     }
