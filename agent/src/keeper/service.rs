@@ -484,10 +484,7 @@ impl Keeper {
         self.status.processes = count(machine.processes());
         self.status.busy = count(machine.busy());
         self.status.stale_orders = self.parts.core.stale_orders();
-        self.status.lease_held = match self.lease.look(now) {
-            Standing::None => None,
-            standing => Some(standing == Standing::Held),
-        };
+        self.status.lease_held = self.lease.is_held(now);
         let beat = Beat {
             sequence: self.sequence,
             draining: machine.is_draining(),
