@@ -82,6 +82,12 @@ impl Lease {
         self.length * (100 - USED_PERCENT) / 100
     }
 
+    /// Whether it is held, for people; `None` before the first one. Only [`Lease::look`] tells of its end.
+    #[must_use]
+    pub fn is_held(&self, now: Timestamp) -> Option<bool> {
+        self.ends_at().map(|ends_at| now < ends_at)
+    }
+
     /// Looks at it.
     pub fn look(&mut self, now: Timestamp) -> Standing {
         let Some(ends_at) = self.ends_at() else { return Standing::None };
@@ -142,7 +148,8 @@ mod tests {
         let mut lease = lease();
         assert_eq!(lease.look(Timestamp(at(8_000).0 - 1)), Standing::Held);
         assert_eq!(lease.deadline(), Some(at(8_000)));
-        assert_eq!(lease.look(at(8_000)), Standing::JustEnded);
+        assert_eq!((lease.is_held(at(7_999)), lease.is_held(at(8_000))), (Some(true), Some(false)));
+        assert_eq!(lease.look(at(8_000)), Standing::JustEnded, "who only asked has not heard it for us");
         assert_eq!((lease.look(at(8_001)), lease.deadline()), (Standing::Ended, None));
         // The answer to a beat that was sent long ago does not bring it back.
         lease.sent(1, at(100));

@@ -18,8 +18,11 @@ use tokio::sync::mpsc;
 /// Bytes of a piece at most.
 const MAX_PIECE_BYTES: u64 = 64 << 10;
 
-/// How often logs are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often logs of attempts that have ended are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Every so many of these looks are also at the logs of attempts that run.
+const LOOKS_AT_ENDED: u32 = 5;
 
 /// Names that wait to be heard: of all that start and end between two looks.
 pub(super) const MAX_WAITING_NAMES: usize = 16_384;
@@ -63,6 +66,9 @@ impl Shipper {
     /// Ships until nobody speaks to it any more.
     pub async fn run(self, mut news: mpsc::Receiver<News>) {
         let mut followed: BTreeMap<LogName, Followed> = BTreeMap::new();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0_u32;
         loop {
             tokio::select! {
                 heard = news.recv() => {
@@ -74,10 +80,12 @@ impl Shipper {
                     }
                     continue;
                 }
-                () = tokio::time::sleep(LOOK_INTERVAL), if !followed.is_empty() => {}
+                _ = look.tick(), if !followed.is_empty() => {}
             }
+            looks = looks.wrapping_add(1);
+            let also_running = looks.is_multiple_of(LOOKS_AT_ENDED);
             let mut shipped = Vec::new();
-            for (name, log) in &mut followed {
+            for (name, log) in followed.iter_mut().filter(|(_, log)| log.has_ended || also_running) {
                 match self.follow(name, log).await {
                     Progress::Going => {}
                     Progress::Shipped => shipped.push(name.clone()),

@@ -207,11 +207,6 @@ impl Post {
     }
 
     async fn told_health(&mut self, health: &Health) -> Result<(), Overflow> {
-        match health {
-            Health::Up(peer) => tracing::info!(%peer, "connected"),
-            Health::Down(cause) => tracing::warn!(%cause, "not connected"),
-            Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages for now"),
-        }
         let linked = matches!(health, Health::Up(_));
         if linked == self.linked {
             return Ok(());

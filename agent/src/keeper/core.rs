@@ -30,6 +30,8 @@ pub(super) enum Deed {
     Taken(u64),
     /// An attempt's end was acknowledged: its log may go once it has been shipped.
     Settled(LogName),
+    /// A run is over.
+    Over(String),
 }
 
 pub(super) struct Core {
@@ -166,6 +168,7 @@ impl Core {
         let ids: Vec<_> = self.offers.keys().copied().filter(|id| id.run == number).collect();
         self.give(Input::Forget { run: number }, now);
         ids.into_iter().for_each(|id| self.settle(id));
+        self.after.extend(self.runs.name(number).map(|name| Deed::Over(name.to_owned())));
         self.epochs.remove(&number);
         self.lazy.push(Record::Forgotten { run: number });
         if let Some(oldest) = self.runs.is_over(number) {

@@ -35,6 +35,7 @@ impl Logs {
             }
         }
         found.sort();
+        directories(&root).for_each(|run| remove_empty(&run));
         let mut logs = Self { root, limit, order: VecDeque::new(), kept: BTreeMap::new(), bytes: 0 };
         for (_, name, bytes) in found {
             let settled = !is_held(&name);
@@ -74,6 +75,11 @@ impl Logs {
         self.mark(name, |kept| kept.settled = true);
     }
 
+    /// The run is over: nobody writes in its directories any more.
+    pub fn run_is_over(&self, run: &str) {
+        remove_empty(&self.root.join(run));
+    }
+
     /// Those whose output is not with the broker yet, the oldest first.
     pub fn unshipped(&self) -> impl Iterator<Item = &LogName> {
         self.order.iter().filter(|name| self.kept.get(name).is_some_and(|kept| !kept.shipped))
@@ -100,6 +106,19 @@ impl Logs {
             tracing::warn!(%error, log = %path.display(), "a log stays");
         }
     }
+}
+
+/// What is in a directory; nothing if it cannot be read.
+fn directories(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Removes the directories of a run that have no logs. The system removes none that has something in it.
+fn remove_empty(run: &Path) {
+    for milestone in directories(run) {
+        let _ = fs::remove_dir(milestone);
+    }
+    let _ = fs::remove_dir(run);
 }
 
 /// The files `RUN/MILESTONE/TASK.ATTEMPT.log` below a directory.

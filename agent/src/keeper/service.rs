@@ -1,40 +1,31 @@
 //! The keeper's loop.
 
+mod contact;
+
 use super::core::{Core, Deed};
-use super::launch::{Child, delay_after};
+use super::launch::Child;
 use super::logs::Logs;
 use super::scribe::{Scribe, Written};
 use super::start::job_maker;
 use super::{Ended, Event, KeeperError, Reload, Settings};
 use crate::journal::{JournalError, Record};
 use crate::lease::{Lease, Standing};
-use crate::link::{Beat, LINK, LogName, Setup, Status, ToChild, ToKeeper};
+use crate::link::{LogName, Status, ToChild};
 use crate::machine::{AttemptId, Input};
 use crate::mailbox::Mailbox;
 use crate::runner::{Finished, Runner, RunnerEvent, StopReason, Urgency};
 use crate::runtime::{POLL_INTERVAL, outcome_of, reason_of};
 use cairn_model::{FailureKind, Outcome, Timestamp};
 use cairn_shared::clock::Clock;
-use cairn_shared::message::codec::Codec;
-use cairn_shared::message::wire::{Hello, PROTOCOL, WireReport};
+use cairn_shared::message::wire::WireReport;
 use sd_notify::NotifyState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How often an agent says hello that no coordinator has welcomed.
-const HELLO_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Beats that a child may leave unanswered; then it is replaced: a frozen one answers none. With a heartbeat of a fifth
-/// of the lease the new one is there before the lease ends.
-const MAX_UNANSWERED_BEATS: u32 = 2;
-
 /// How long a child may take from its start to its first word.
 const CHILD_START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A child that lived for so long did not fail at its start.
-const CHILD_IS_STABLE: Duration = Duration::from_secs(10);
 
 /// How long an agent that ends waits, with nothing running any more, for acknowledgements and for its logs to be taken.
 /// What was not acknowledged stands in the journal and is told by the next keeper.
@@ -242,81 +233,6 @@ impl Keeper {
         }
     }
 
-    fn child_said(&mut self, said: ToKeeper) {
-        let now = self.now();
-        if let Some(child) = &mut self.child {
-            child.unanswered = 0;
-        }
-        match said {
-            ToKeeper::Attached { link } => self.attached(link),
-            ToKeeper::Alive => {}
-            ToKeeper::Linked(linked) => {
-                self.linked = linked;
-                if linked {
-                    self.parts.core.give(Input::RecallAll, now);
-                }
-            }
-            ToKeeper::Welcomed { lease_millis, heartbeat_millis } => {
-                let lease = Duration::from_millis(lease_millis.max(1));
-                self.lease.welcomed(lease, now);
-                // Whatever was said, the agent must beat several times in a lease.
-                let heartbeat = Duration::from_millis(heartbeat_millis.max(1)).min(lease / 4);
-                self.heartbeat = Some(heartbeat.max(Duration::from_millis(1)));
-                self.beat_at = now;
-                self.parts.core.give(Input::Suspend(false), now);
-            }
-            ToKeeper::Answered { sequence } => self.lease.answered(sequence),
-            ToKeeper::Drain(on) => {
-                self.drained_by_coordinator = on;
-                self.parts.core.give(Input::Drain(on || self.phase != Phase::Working), now);
-                self.beat_at = now;
-            }
-            ToKeeper::Orders { delivery, shared, redelivered, orders } => {
-                self.parts.core.obey((delivery, shared, redelivered), orders, now);
-            }
-            ToKeeper::Shipped(name) => self.parts.logs.shipped(&name),
-            ToKeeper::Done => self.said_goodbye = true,
-        }
-    }
-
-    fn attached(&mut self, link: u16) {
-        if link != LINK {
-            tracing::warn!(
-                "the program on disk is of another version: the child is started from this keeper's own"
-            );
-            self.own_image = true;
-            self.failures = 0;
-            self.replace_child();
-            return;
-        }
-        let Some(child) = &mut self.child else { return };
-        child.is_attached = true;
-        child.tell(ToChild::Setup(Box::new(setup(&self.parts.settings, self.parts.core.incarnation))));
-        self.open_logs.values().for_each(|name| child.tell(ToChild::Started(name.clone())));
-        self.parts.logs.unshipped().for_each(|name| child.tell(ToChild::Ended(name.clone())));
-        self.beat_at = self.now();
-        self.told_room = 0;
-        // Without systemd this does nothing; it is no reason to stop when it fails.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-    }
-
-    fn replace_child(&self) {
-        if let Some(child) = &self.child {
-            child.kill();
-        }
-    }
-
-    fn child_is_gone(&mut self, how: &str) {
-        let now = self.now();
-        self.child = None;
-        self.linked = false;
-        let lived = now.since(self.child_since);
-        self.failures = if lived >= CHILD_IS_STABLE { 1 } else { self.failures + 1 };
-        self.status.restarts += 1;
-        tracing::warn!(how, "the child has ended; tasks go on, and it is started again");
-        self.start_child_at = Some(now.plus(delay_after(self.failures)));
-    }
-
     fn terminate(&mut self) {
         let now = self.now();
         self.signals += 1;
@@ -450,54 +366,6 @@ impl Keeper {
         }
     }
 
-    fn start_child(&mut self, now: Timestamp) {
-        self.generation += 1;
-        let launch = &self.parts.settings.launch;
-        match launch.start(self.generation, self.own_image, &self.parts.events) {
-            Ok(child) => {
-                self.child = Some(child);
-                self.child_since = now;
-                self.start_child_at = None;
-            }
-            Err(error) => {
-                self.failures += 1;
-                tracing::error!(%error, program = %launch.program.display(), "the child cannot be started");
-                self.start_child_at = Some(now.plus(delay_after(self.failures)));
-            }
-        }
-    }
-
-    fn beat(&mut self, now: Timestamp) {
-        self.beat_at = now.plus(self.heartbeat.unwrap_or(HELLO_INTERVAL));
-        if let Some(child) = &mut self.child {
-            if child.unanswered >= MAX_UNANSWERED_BEATS {
-                tracing::warn!("the child does not answer: it is replaced");
-                child.kill();
-                return;
-            }
-            child.unanswered += 1;
-        }
-        self.sequence += 1;
-        self.lease.sent(self.sequence, now);
-        let machine = &self.parts.core.machine;
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.status.processes = count(machine.processes());
-        self.status.busy = count(machine.busy());
-        self.status.stale_orders = self.parts.core.stale_orders();
-        self.status.lease_held = match self.lease.look(now) {
-            Standing::None => None,
-            standing => Some(standing == Standing::Held),
-        };
-        let beat = Beat {
-            sequence: self.sequence,
-            draining: machine.is_draining(),
-            holds: self.parts.core.holds(),
-            status: self.status,
-        };
-        self.tell(ToChild::Beat(Box::new(beat)));
-        self.flush(true);
-    }
-
     /// Does what follows from all that was heard.
     fn work(&mut self) {
         self.flush(false);
@@ -560,6 +428,7 @@ impl Keeper {
                     self.tell(ToChild::Taken { delivery });
                 }
                 Deed::Settled(name) => self.parts.logs.settled(&name),
+                Deed::Over(run) => self.parts.logs.run_is_over(&run),
             }
         }
     }
@@ -602,12 +471,6 @@ impl Keeper {
         }
     }
 
-    fn tell(&self, frame: ToChild) {
-        if let Some(child) = self.child.as_ref().filter(|child| child.is_attached) {
-            child.tell(frame);
-        }
-    }
-
     /// How the keeper has ended, if it has.
     fn is_over(&mut self) -> Option<Ended> {
         let ended = match self.phase {
@@ -633,29 +496,5 @@ impl Keeper {
             return None;
         }
         (now >= since.plus(LAST_WORDS_PATIENCE)).then_some(ended)
-    }
-}
-
-fn setup(settings: &Settings, incarnation: u64) -> Setup {
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Setup {
-        hello: Hello {
-            agent: settings.id.clone(),
-            incarnation,
-            protocol: (PROTOCOL, PROTOCOL),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            content_type: Codec::Bincode.content_type().to_owned(),
-            slots: count(settings.slots.get()),
-            backlog: settings.backlog,
-            timers: settings.timers,
-            resources: settings.resources.clone(),
-            labels: settings.labels.clone(),
-            capability: settings.capability.clone(),
-            draining: false,
-        },
-        transport: settings.transport.clone(),
-        queue_type: settings.queue_type.clone(),
-        listen: settings.listen.clone(),
-        directory: settings.directory.to_string_lossy().into_owned(),
     }
 }
