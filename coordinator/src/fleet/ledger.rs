@@ -7,6 +7,7 @@
 //! Pure; the lock and the waking are the caller's.
 
 use cairn_engine::{AgentState, Loan, State, Taken};
+use cairn_model::{AgentSpec, Command};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a run uses of an agent.
@@ -56,17 +57,15 @@ impl Ledger {
         self.lenders.get(agent).map(|lender| (lender.slots, lender.is_closed))
     }
 
-    /// What the other runs leave to this one.
+    /// What the other runs leave to this one, for a decision about `command`: an agent that joins by it is the last of
+    /// the run's agents, and may be used at once.
     #[must_use]
-    pub fn lend(&self, run: &str, agents: &[AgentState]) -> Loan {
+    pub fn lend(&self, run: &str, agents: &[AgentState], command: &Command) -> Loan {
         let others = || self.runs.iter().filter(|(name, _)| *name != run).map(|(_, other)| other);
-        let taken = |agent: &AgentState| {
+        let taken = |agent: &AgentSpec| {
             let mut taken = Taken::default();
-            if agent.lost {
-                return taken;
-            }
-            taken.closed = self.lenders.get(&agent.spec.id).is_none_or(|lender| lender.is_closed);
-            for of in others().filter_map(|other| other.uses.get(&agent.spec.id)) {
+            taken.closed = self.lenders.get(&agent.id).is_none_or(|lender| lender.is_closed);
+            for of in others().filter_map(|other| other.uses.get(&agent.id)) {
                 taken.slots += of.slots;
                 taken.timers += of.timers;
                 for (name, amount) in &of.resources {
@@ -78,7 +77,12 @@ impl Ledger {
             }
             taken
         };
-        Loan { agents: agents.iter().map(taken).collect(), most_slots: self.most_slots(run) }
+        let known = agents.iter().map(|agent| if agent.lost { Taken::default() } else { taken(&agent.spec) });
+        let joining = match command {
+            Command::AgentJoined(spec) => Some(taken(spec)),
+            _ => None,
+        };
+        Loan { agents: known.chain(joining).collect(), most_slots: self.most_slots(run) }
     }
 
     fn most_slots(&self, run: &str) -> Option<u32> {
@@ -91,13 +95,15 @@ impl Ledger {
             self.lenders.values().filter(|lender| !lender.is_closed).map(|lender| lender.slots).sum();
         let share = all.div_ceil(rivals + 1).max(1);
         let had_their_chance = hungry.into_iter().all(|(_, other)| other.decided_at >= self.releases);
-        if !had_their_chance {
-            return Some(share);
-        }
-        // What is still free they cannot use.
         let used: u32 = self.runs.values().map(|borrower| borrower.slots).sum();
-        let own = self.runs.get(run).map_or(0, |borrower| borrower.slots);
-        Some(share.max(own + all.saturating_sub(used)))
+        match all.saturating_sub(used) {
+            // What they had the chance to take and left they cannot use.
+            free @ 1.. if had_their_chance => {
+                let own = self.runs.get(run).map_or(0, |borrower| borrower.slots);
+                Some(share.max(own + free))
+            }
+            _ => Some(share),
+        }
     }
 
     /// A run has decided. The runs that should look again now, because of it: those that are hungry, when something
@@ -157,3 +163,6 @@ fn use_of(agent: &AgentState) -> Use {
     let resources = resources.map(|(name, amount)| (name.to_owned(), amount)).collect();
     Use { slots: agent.slots_used, timers: agent.timers_used, resources, closed: false }
 }
+
+#[cfg(test)]
+mod tests;

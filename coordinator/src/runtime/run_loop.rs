@@ -511,7 +511,8 @@ impl RunLoop {
         let at = self.config.clock.now();
         let mut events = Vec::new();
         let decision = match &self.share {
-            Some(share) => share.decide(&mut self.state, |state| decide(state, command, at, &mut events)),
+            Some(share) => share
+                .decide(&mut self.state, command, |state, command| decide(state, command, at, &mut events)),
             None => decide(&mut self.state, command, at, &mut events),
         };
         let decision = match decision {

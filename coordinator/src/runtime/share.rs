@@ -2,6 +2,7 @@
 
 use crate::fleet::Ledger;
 use cairn_engine::State;
+use cairn_model::Command;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -57,11 +58,16 @@ impl Shares {
 
 impl Share {
     /// Decides with what the others leave, and notes what is used afterwards. No other run decides meanwhile.
-    pub(super) fn decide<T>(&self, state: &mut State, decide: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn decide<T>(
+        &self,
+        state: &mut State,
+        command: Command,
+        decide: impl FnOnce(&mut State, Command) -> T,
+    ) -> T {
         let (decided, waiting) = {
             let mut ledger = lock(&self.shares.ledger);
-            state.lend(ledger.lend(&self.run, state.agents()));
-            let decided = decide(state);
+            state.lend(ledger.lend(&self.run, state.agents(), &command));
+            let decided = decide(state, command);
             (decided, ledger.settle(&self.run, state))
         };
         self.shares.wake(&waiting);
