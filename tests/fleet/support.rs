@@ -3,6 +3,7 @@
 use crate::e2e::support::{PATIENCE, Place, binary, now, root, told, wait_for};
 use serde_json::Value;
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -88,9 +89,20 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `cairn ARGS` in a directory; what it says goes to `NAME.log` there.
     pub fn start(place: &Place, name: &str, args: &[&str]) -> Self {
+        Self::start_with(place, name, args, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with<S: AsRef<OsStr>>(
+        place: &Place,
+        name: &str,
+        args: &[S],
+        environment: &[(&str, String)],
+    ) -> Self {
         let log = place.path().join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log");
         let mut command = place.command(args);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(file);
         Self { child: RefCell::new(command.spawn().expect("it starts")), log }
     }
