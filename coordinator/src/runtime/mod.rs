@@ -23,7 +23,7 @@ pub use load::{
     read_plan,
 };
 pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
-pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};
+pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Unsettled, UnsettledCount, Update};
 pub use share::{Share, Shares};
 
 use uuid::Uuid;

@@ -14,6 +14,7 @@ use cairn_shared::message::{Order, OrderKind, Orders};
 use cairn_shared::transport::Receipt;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -74,6 +75,37 @@ pub struct Heard {
     pub reports: Vec<(TaskIndex, u32, ReportKind)>,
     /// Settled once the reports are in the loop's hands.
     pub receipt: Option<Receipt>,
+    /// Counts it among those that are not.
+    pub unsettled: Option<Unsettled>,
+}
+
+/// One of the messages that are not settled yet; counted as long as it lives.
+#[derive(Debug)]
+pub struct Unsettled(Arc<AtomicUsize>);
+
+/// How many messages are not settled yet. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct UnsettledCount(Arc<AtomicUsize>);
+
+impl UnsettledCount {
+    /// Counts one more.
+    #[must_use]
+    pub fn one_more(&self) -> Unsettled {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Unsettled(self.0.clone())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is shown to an observer, all of it durable.

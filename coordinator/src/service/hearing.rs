@@ -8,6 +8,9 @@ use cairn_shared::message::convert;
 use cairn_shared::message::wire::{Heartbeat, RunReports, ToAgent, ToCoordinator, WireOrder};
 use cairn_shared::transport::{Address, Delivery};
 
+/// Heartbeats after which also runs that an agent has nothing of are told so.
+const TELL_ALL_EVERY: u64 = 5;
+
 impl Service {
     /// Takes one message in. Nothing of what it says is trusted.
     pub(super) fn hear(&mut self, delivery: Delivery, now: Timestamp) {
@@ -54,12 +57,17 @@ impl Service {
             active.send(Input::Held { from: life.clone(), attempts });
             told.push(of_run.run);
         }
-        // Of all other runs it has nothing.
-        for (run, active) in self.runs.iter().filter(|(run, _)| !told.contains(&run.to_string())) {
-            tracing::trace!(%run, agent = beat.agent, "holds nothing");
-            active.send(Input::Held { from: life.clone(), attempts: Vec::new() });
+        // Of all other runs it has nothing. Those that it had something of are told at once, the others now and then:
+        // an agent that lost what it had just accepted is rare, and runs can be many.
+        let before = self.holds.insert(beat.agent, held).unwrap_or_default();
+        let had = |run: &str| before.iter().any(|(of, ..)| of == run);
+        let is_time = beat.sequence.is_multiple_of(TELL_ALL_EVERY);
+        for (run, active) in &self.runs {
+            let run = run.to_string();
+            if !told.contains(&run) && (is_time || had(&run)) {
+                active.send(Input::Held { from: life.clone(), attempts: Vec::new() });
+            }
         }
-        self.holds.insert(beat.agent, held);
     }
 
     fn hear_reports(&mut self, said: RunReports, delivery: Delivery) {
@@ -85,7 +93,8 @@ impl Service {
             }
         }
         let from = AgentLife { id: said.agent.as_str().into(), incarnation: said.incarnation };
-        active.send(Input::Heard(Heard { from, reports, receipt: Some(delivery.receipt) }));
+        let unsettled = Some(self.unsettled.one_more());
+        active.send(Input::Heard(Heard { from, reports, receipt: Some(delivery.receipt), unsettled }));
     }
 
     /// A message that nobody could take. An offer among them was not started: its agent declines it, so to say, so
@@ -104,7 +113,12 @@ impl Service {
                 _ => None,
             });
             let from = AgentLife { id: agent.as_str().into(), incarnation: orders.incarnation };
-            active.send(Input::Heard(Heard { from, reports: declined.collect(), receipt: None }));
+            active.send(Input::Heard(Heard {
+                from,
+                reports: declined.collect(),
+                receipt: None,
+                unsettled: None,
+            }));
         }
         delivery.receipt.acknowledge();
     }

@@ -9,7 +9,7 @@ use super::side_log::{SideEvent, SideLog};
 use super::submit::{Parsed, Submissions};
 use super::wishes::Reopen;
 use crate::fleet::{Action, Registry, Timing};
-use crate::runtime::{Input, RunError, Shares};
+use crate::runtime::{Input, RunError, Shares, UnsettledCount};
 use crate::store::{AppendError, EventStore, ReadError};
 use cairn_engine::{Rejection, State};
 use cairn_model::{RunId, TaskIndex, Timestamp};
@@ -95,6 +95,8 @@ pub struct Service {
     pub(super) actions: Vec<Action>,
     /// Reports that came too late or twice, and changed nothing.
     pub(super) stale_reports: u64,
+    /// Messages of agents that runs have not taken in yet.
+    pub(super) unsettled: UnsettledCount,
     /// To be cloned by what works beside the service.
     pub(super) ready: mpsc::Sender<Ready>,
     made: mpsc::Receiver<Ready>,
@@ -136,6 +138,7 @@ impl Service {
             holds: HashMap::new(),
             actions: Vec::new(),
             stale_reports: 0,
+            unsettled: UnsettledCount::default(),
             ready,
             made,
             notes,
@@ -188,7 +191,10 @@ impl Service {
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
                 Ok(()) = self.health.changed() => self.judge_health(),
-                () = tokio::time::sleep(wake_in) => self.registry.tick(self.config.clock.now(), &mut self.actions),
+                () = tokio::time::sleep(wake_in) => {
+                    self.judge_hearing();
+                    self.registry.tick(self.config.clock.now(), &mut self.actions);
+                }
             }
         };
         drop(requests);
@@ -257,6 +263,7 @@ impl Service {
             answer_late(input, &state);
         }
         match result {
+            Ok(()) if !state.run().status.is_final() => Ok(()),
             Ok(()) => {
                 tracing::info!(%run, status = state.run().status.name(), "run ended");
                 for agent in state.agents() {
@@ -285,7 +292,14 @@ impl Service {
             Health::Down(cause) => tracing::warn!(%cause, "no connection to agents: dispatch waits"),
             Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages: dispatch waits"),
         }
-        self.registry.set_hearing(matches!(health, Health::Up(_)), self.config.clock.now());
+        self.judge_hearing();
+    }
+
+    /// Where runs take in no more, because the store is slow, heartbeats wait with the rest: nobody is to blame for it.
+    fn judge_hearing(&mut self) {
+        let is_up = matches!(*self.health.borrow(), Health::Up(_));
+        let hears = is_up && self.unsettled.get() < usize::from(WINDOW);
+        self.registry.set_hearing(hears, self.config.clock.now());
     }
 
     fn answer(&mut self, request: Request) {
