@@ -41,6 +41,7 @@ impl Service {
     pub(super) fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, is_expired: bool) {
         tracing::warn!(agent, reason, "agent lost");
         self.holds.remove(agent);
+        self.named.remove(agent);
         if is_expired {
             self.write(&SideEvent::LeaseExpired { agent: agent.to_owned(), incarnation });
         }

@@ -57,17 +57,19 @@ impl Service {
             active.send(Input::Held { from: life.clone(), attempts });
             told.push(of_run.run);
         }
-        // Of all other runs it has nothing. Those that it had something of are told at once, the others now and then:
+        // Of all other runs it has nothing. Those that it had something of lately are told so, the others now and then:
         // an agent that lost what it had just accepted is rare, and runs can be many.
-        let before = self.holds.insert(beat.agent, held).unwrap_or_default();
-        let had = |run: &str| before.iter().any(|(of, ..)| of == run);
+        let named = self.named.entry(beat.agent.clone()).or_default();
+        named.extend(told.iter().map(|run| (run.clone(), beat.sequence)));
+        named.retain(|_, last| last.saturating_add(TELL_ALL_EVERY) > beat.sequence);
         let is_time = beat.sequence.is_multiple_of(TELL_ALL_EVERY);
         for (run, active) in &self.runs {
             let run = run.to_string();
-            if !told.contains(&run) && (is_time || had(&run)) {
+            if !told.contains(&run) && (is_time || named.contains_key(&run)) {
                 active.send(Input::Held { from: life.clone(), attempts: Vec::new() });
             }
         }
+        self.holds.insert(beat.agent, held);
     }
 
     fn hear_reports(&mut self, said: RunReports, delivery: Delivery) {

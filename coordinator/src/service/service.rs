@@ -92,6 +92,8 @@ pub struct Service {
     pub(super) submissions: Submissions,
     /// What agents said last that they hold, for those who look.
     pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
+    /// Which runs each agent has named lately, with the heartbeat that did last.
+    pub(super) named: HashMap<String, HashMap<String, u64>>,
     pub(super) actions: Vec<Action>,
     /// Reports that came too late or twice, and changed nothing.
     pub(super) stale_reports: u64,
@@ -136,6 +138,7 @@ impl Service {
             loops: JoinSet::new(),
             submissions: Submissions::default(),
             holds: HashMap::new(),
+            named: HashMap::new(),
             actions: Vec::new(),
             stale_reports: 0,
             unsettled: UnsettledCount::default(),
