@@ -20,7 +20,7 @@ def micros(): return time.time_ns() // 1000
 def say(kind, **members):  # whether it arrives does not matter: all that does is said again
     body = json.dumps({"protocol": 1, "type": kind, "agent": ME, "incarnation": LIFE, **members})
     about = pika.BasicProperties("application/json", message_id=str(uuid.uuid4()), type=kind, delivery_mode=2)
-    channel.basic_publish("", "cairn.coordinator", body, about)
+    channel.basic_publish("cairn.reports", "cairn.coordinator", body, about)
 
 def tell(key, kind=None, **members):  # an attempt's new state, or its present one again
     if kind: held[key]["state"] = {"type": kind, "task": key[1], "attempt": key[2], **members}

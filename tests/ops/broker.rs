@@ -85,15 +85,15 @@ async fn connect(urls: &Path, user: &str) -> Connection {
     Connection::connect(url.trim(), ConnectionProperties::default()).await.expect("the user may come in")
 }
 
-fn with_dead_letters() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("cairn.dead".into()));
-    arguments
+async fn declare(channel: &Channel, queue: &str) -> lapin::Result<()> {
+    declare_dying_to(channel, queue, "cairn.dead").await
 }
 
-async fn declare(channel: &Channel, queue: &str) -> lapin::Result<()> {
+async fn declare_dying_to(channel: &Channel, queue: &str, exchange: &str) -> lapin::Result<()> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.into(), options, with_dead_letters()).await.map(drop)
+    channel.queue_declare(queue.into(), options, arguments).await.map(drop)
 }
 
 async fn consume(channel: &Channel, queue: &str) -> lapin::Result<()> {
@@ -116,8 +116,17 @@ enum Attempt {
     Consume(&'static str),
     Purge(&'static str),
     Delete(&'static str),
-    Publish(&'static str),
+    Publish(&'static str, &'static str),
     Exchange(&'static str),
+    Bind {
+        queue: &'static str,
+        exchange: &'static str,
+    },
+    /// To declare a queue whose dead letters go elsewhere.
+    Forward {
+        queue: &'static str,
+        to: &'static str,
+    },
 }
 
 /// Each attempt has a channel of its own: a refused one closes it.
@@ -132,7 +141,12 @@ async fn attempt(connection: &Connection, what: Attempt) -> lapin::Result<()> {
         Attempt::Delete(queue) => {
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.map(drop)
         }
-        Attempt::Publish(exchange) => publish(&channel, exchange, "x").await.map(drop),
+        Attempt::Publish(exchange, key) => publish(&channel, exchange, key).await.map(drop),
+        Attempt::Bind { queue, exchange } => {
+            let (options, nothing) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(queue.into(), exchange.into(), "x".into(), options, nothing).await
+        }
+        Attempt::Forward { queue, to } => declare_dying_to(&channel, queue, to).await,
         Attempt::Exchange(name) => {
             let options = ExchangeDeclareOptions::default();
             channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, FieldTable::default()).await
@@ -156,17 +170,27 @@ async fn users_may_do_what_they_need_and_no_more() {
     let coordinator = connect(&urls, "cairn-coordinator").await;
     let channel = coordinator.create_channel().await.expect("a channel");
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    for (name, kind) in [("cairn.dead", ExchangeKind::Fanout), ("cairn.events", ExchangeKind::Topic)] {
+    for (name, kind) in [
+        ("cairn.dead", ExchangeKind::Topic),
+        ("cairn.events", ExchangeKind::Topic),
+        ("cairn.reports", ExchangeKind::Direct),
+    ] {
         channel.exchange_declare(name.into(), kind, durable, FieldTable::default()).await.expect("its own");
     }
     for queue in ["cairn.coordinator", "cairn.output", "cairn.dead", "cairn.work.gpu", "cairn.agent.two"] {
         declare(&channel, queue).await.expect("its own");
     }
-    let (options, nothing) = (QueueBindOptions::default(), FieldTable::default());
-    channel
-        .queue_bind("cairn.dead".into(), "cairn.dead".into(), "".into(), options, nothing)
-        .await
-        .expect("its own");
+    for (queue, exchange, key) in [
+        ("cairn.dead", "cairn.dead", "#"),
+        ("cairn.coordinator", "cairn.reports", "cairn.coordinator"),
+        ("cairn.output", "cairn.reports", "cairn.output"),
+    ] {
+        let (options, nothing) = (QueueBindOptions::default(), FieldTable::default());
+        channel
+            .queue_bind(queue.into(), exchange.into(), key.into(), options, nothing)
+            .await
+            .expect("its own");
+    }
 
     let agent = connect(&urls, "cairn-agent-one").await;
     let own = agent.create_channel().await.expect("a channel");
@@ -174,13 +198,28 @@ async fn users_may_do_what_they_need_and_no_more() {
     consume(&own, "cairn.agent.one").await.expect("its own queue");
     consume(&own, "cairn.work.gpu").await.expect("a shared queue");
     for queue in ["cairn.coordinator", "cairn.output"] {
-        assert!(publish(&own, "", queue).await.expect("it may report"), "{queue} takes it");
+        assert!(publish(&own, "cairn.reports", queue).await.expect("it may report"), "{queue} takes it");
     }
     let to_agent = publish(&channel, "", "cairn.agent.one").await.expect("a coordinator gives orders");
     assert!(to_agent);
     consume(&channel, "cairn.coordinator").await.expect("and hears reports");
 
+    let by_reports = publish(&own, "cairn.reports", "cairn.agent.two").await.expect("an exchange of its own");
+    assert!(
+        !by_reports,
+        "what is for another agent comes back: no queue of an agent is behind that exchange"
+    );
+
     for what in [
+        // The default exchange is the way into every queue: no order can be forged, and no dead letter.
+        Attempt::Publish("", "cairn.agent.two"),
+        Attempt::Publish("", "cairn.agent.one"),
+        Attempt::Publish("", "cairn.work.gpu"),
+        Attempt::Publish("", "cairn.coordinator"),
+        Attempt::Publish("cairn.dead", "cairn.agent.two"),
+        Attempt::Publish("cairn.events", "x"),
+        Attempt::Bind { queue: "cairn.agent.two", exchange: "cairn.reports" },
+        Attempt::Bind { queue: "cairn.agent.one", exchange: "cairn.reports" },
         Attempt::Declare("cairn.agent.two"),
         Attempt::Declare("cairn.work.mine"),
         Attempt::Declare("mine"),
@@ -189,16 +228,18 @@ async fn users_may_do_what_they_need_and_no_more() {
         Attempt::Consume("cairn.dead"),
         Attempt::Purge("cairn.coordinator"),
         Attempt::Delete("cairn.work.gpu"),
-        Attempt::Publish("cairn.events"),
         Attempt::Exchange("cairn.mine"),
+        Attempt::Exchange("cairn.reports"),
     ] {
         assert_refused(&agent, what).await;
     }
-    for what in [Attempt::Declare("mine"), Attempt::Exchange("mine"), Attempt::Publish("amq.fanout")] {
+    for what in [Attempt::Declare("mine"), Attempt::Exchange("mine"), Attempt::Publish("amq.fanout", "x")] {
         assert_refused(&coordinator, what).await;
     }
     // A dot in a name is a dot.
     let dotted = connect(&urls, "cairn-agent-a.b").await;
+    // A queue whose dead letters go into those of others would be a way around it all.
+    assert_refused(&dotted, Attempt::Forward { queue: "cairn.agent.a.b", to: "" }).await;
     attempt(&dotted, Attempt::Declare("cairn.agent.a.b")).await.expect("its own queue");
     assert_refused(&dotted, Attempt::Declare("cairn.agent.axb")).await;
 

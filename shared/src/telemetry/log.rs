@@ -58,7 +58,11 @@ pub fn start_log(config: &LogConfig) -> Result<LogHandle, LogError> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(level).map_err(|source| LogError::Level { level: level.to_owned(), source })
+    // The client of the broker tells of each message that came back, with all that is in it; what matters of that the
+    // transport tells itself. Whoever names it hears it.
+    let names_it = level.is_empty() || level.contains("lapin");
+    let filter = if names_it { level.to_owned() } else { format!("{level},lapin=off") };
+    EnvFilter::builder().parse(filter).map_err(|source| LogError::Level { level: level.to_owned(), source })
 }
 
 fn subscriber<W>(
@@ -147,5 +151,15 @@ mod tests {
             tracing::debug!("three");
         });
         assert_eq!((text.contains("one"), text.contains("two"), text.contains("three")), (false, true, true));
+    }
+
+    #[test]
+    fn the_client_of_the_broker_is_heard_by_those_who_name_it() {
+        let complain = |_: &LogHandle| tracing::error!(target: "lapin::channel", "all of a message");
+        for (level, is_told) in
+            [("trace", false), ("info,cairn_shared=debug", false), ("info,lapin=warn", true)]
+        {
+            assert_eq!(!told(LogFormat::Text, level, complain).is_empty(), is_told, "{level}");
+        }
     }
 }

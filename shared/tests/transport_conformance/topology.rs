@@ -2,7 +2,7 @@
 
 use crate::fixture::{OverAmqp, agent, cause, healthy, message, next, next_id, publish, subscribe, work};
 use crate::refusals::to;
-use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
+use cairn_shared::transport::amqp::{Amqp, BrokerUrl, QueueType, Role, Settings};
 use cairn_shared::transport::{Address, Health, PublishError};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,19 +66,27 @@ async fn needs_few_rights_as_an_agent(place: OverAmqp) {
         "set_permissions",
         "worker",
         "^cairn\\.agent\\.w$",
-        "^(amq\\.default|cairn\\.agent\\.w|cairn\\.dead)$",
+        "^cairn\\.(reports|dead)$",
         "^(cairn\\.agent\\.w|cairn\\.work\\..*)$",
     ]);
-    let url = place.broker.url_of("worker", "word", &place.vhost).parse().unwrap();
-    let worker =
-        Arc::new(Amqp::connect(Settings { url, ..place.settings(Role::Agent) })) as crate::fixture::End;
+    let url: BrokerUrl = place.broker.url_of("worker", "word", &place.vhost).parse().unwrap();
+    let worker = Arc::new(Amqp::connect(Settings { url: url.clone(), ..place.settings(Role::Agent) }))
+        as crate::fixture::End;
     let mut own = subscribe(&worker, &agent("w"), 1).await;
     let mut shared = subscribe(&worker, &work("x"), 1).await;
     next(&mut shared).await.receipt.acknowledge();
     publish(&coordinator, &agent("w"), 1).await;
     next(&mut own).await.receipt.acknowledge();
     publish(&worker, &Address::Coordinator, 2).await;
-    // Another one's queue is not its own.
+    // Another one's queue is not its own: neither to speak to (which ends the connection, so that it says so) …
+    let forged = tokio::spawn(worker.publish(&agent("v"), message("forged")));
+    let why = cause(&worker).await;
+    assert!(why.contains("lacks a permission") && why.contains("amq.default"), "{why}");
+    forged.abort();
+    worker.close().await;
+    // … nor to listen to.
+    let worker =
+        Arc::new(Amqp::connect(Settings { url, ..place.settings(Role::Agent) })) as crate::fixture::End;
     let listener = Arc::clone(&worker);
     let other = tokio::spawn(async move { listener.subscribe(&agent("v"), 1).await.map(drop) });
     let why = cause(&worker).await;
@@ -116,7 +124,7 @@ async fn makes_lasting_queues(place: OverAmqp) {
         assert_eq!(queue.contains("x-expires"), queue.starts_with("cairn.agent."), "{queue}");
     }
     let exchanges = place.ctl(&["list_exchanges", "name", "type", "durable"]);
-    assert!(
-        exchanges.contains("cairn.dead\tfanout\ttrue") && exchanges.contains("cairn.events\ttopic\ttrue")
-    );
+    for exchange in ["cairn.dead\ttopic", "cairn.events\ttopic", "cairn.reports\tdirect"] {
+        assert!(exchanges.contains(&format!("{exchange}\ttrue")), "{exchange}: {exchanges}");
+    }
 }

@@ -11,7 +11,7 @@ use super::cause::{self, Cause};
 use super::confirms::Confirms;
 use super::outbox::Entry;
 use super::settings::Role;
-use super::topology::{self, EVENTS_EXCHANGE};
+use super::topology;
 use super::{Session, Shared};
 use crate::transport::{Address, MAX_UNCONFIRMED, PublishError, metrics};
 use bytes::Bytes;
@@ -43,7 +43,11 @@ struct Publisher<'a> {
     confirms: Confirms,
     sent: HashMap<u64, Sent>,
     returned: Vec<(u64, Entry)>,
+    /// When those that came back are sent again.
+    retry_at: Instant,
     declared: HashSet<Address>,
+    /// Whether the exchange for what is said to coordinators has been seen on this connection; nothing if not looked for.
+    can_report: Option<bool>,
 }
 
 struct Sent {
@@ -71,7 +75,9 @@ impl<'a> Publisher<'a> {
             confirms: Confirms::default(),
             sent: HashMap::new(),
             returned: Vec::new(),
+            retry_at: Instant::now(),
             declared: HashSet::new(),
+            can_report: None,
         })
     }
 
@@ -79,7 +85,6 @@ impl<'a> Publisher<'a> {
         let mut events = self.session.publish.events_listener();
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut retry_at = Instant::now();
         let mut blocked = false;
         loop {
             if !blocked {
@@ -106,16 +111,12 @@ impl<'a> Publisher<'a> {
                     None => return Cause::soon("the connection ended"),
                 },
                 outcomes = self.confirms.complete() => {
-                    let had_returned = !self.returned.is_empty();
                     if let Err(error) = self.settle(outcomes) {
                         return Cause::of(&error, &self.shared.settings.url);
                     }
-                    if !had_returned {
-                        retry_at = Instant::now() + RETURN_PAUSE;
-                    }
                 }
                 () = self.shared.outbox.added(), if room => {}
-                () = sleep_until(retry_at), if !self.returned.is_empty() => {
+                () = sleep_until(self.retry_at), if !self.returned.is_empty() => {
                     if let Err(cause) = self.repair().await {
                         return cause;
                     }
@@ -140,7 +141,34 @@ impl<'a> Publisher<'a> {
         let properties = properties(&entry);
         self.sent.insert(number, Sent { entry, came_back: false });
         self.declare_shared_queue(&to).await;
+        if matches!(to, Address::Coordinator | Address::Output) && !self.can_report().await {
+            return self.came_back(number);
+        }
         self.confirms.begin(number, send(channel, to, properties, body));
+    }
+
+    /// Whether there is an exchange for what is said to coordinators; looked for once before each repair.
+    async fn can_report(&mut self) -> bool {
+        if let Some(known) = self.can_report {
+            return known;
+        }
+        let found = topology::can_report(&self.session.consume).await;
+        self.can_report = Some(found);
+        found
+    }
+
+    /// The message rests a while, unless it has often enough.
+    fn came_back(&mut self, number: u64) {
+        let Some(Sent { mut entry, .. }) = self.sent.remove(&number) else { return };
+        if matches!(entry.to, Address::Agent(_)) || entry.returns >= MAX_RETURNS {
+            self.shared.outbox.settle(entry, Err(PublishError::Unroutable));
+            return;
+        }
+        if self.returned.is_empty() {
+            self.retry_at = Instant::now() + RETURN_PAUSE;
+        }
+        entry.returns += 1;
+        self.returned.push((number, entry));
     }
 
     /// The queues that agents share have names from plans: each is declared before the first message to it.
@@ -195,16 +223,12 @@ impl<'a> Publisher<'a> {
     }
 
     fn settle_one(&mut self, number: u64, confirmation: &Confirmation) {
-        let Some(Sent { mut entry, came_back }) = self.sent.remove(&number) else { return };
+        if self.sent.get(&number).is_some_and(|sent| sent.came_back) {
+            return self.came_back(number);
+        }
+        let Some(Sent { entry, .. }) = self.sent.remove(&number) else { return };
         let outbox = &self.shared.outbox;
         match confirmation {
-            _ if came_back && (matches!(entry.to, Address::Agent(_)) || entry.returns >= MAX_RETURNS) => {
-                outbox.settle(entry, Err(PublishError::Unroutable));
-            }
-            _ if came_back => {
-                entry.returns += 1;
-                self.returned.push((number, entry));
-            }
             // Somebody else's return: whether there is one of ours too cannot be known. Sent again, it is.
             Confirmation::Ack(Some(_)) => outbox.put_back([(number, entry)]),
             Confirmation::Ack(None) | Confirmation::NotRequested => outbox.settle(entry, Ok(())),
@@ -215,6 +239,7 @@ impl<'a> Publisher<'a> {
     /// Makes what seems to be missing, and sends again what came back.
     async fn repair(&mut self) -> Result<(), Cause> {
         self.declared.clear();
+        self.can_report = None;
         topology::declare_all(&self.session.consume, &self.shared.settings).await?;
         self.shared.outbox.put_back(self.returned.drain(..));
         Ok(())
@@ -234,12 +259,13 @@ async fn send(
     properties: AMQPProperties,
     body: Bytes,
 ) -> lapin::Result<Confirmation> {
-    let (exchange, key, mandatory) = match (&to, topology::queue_name(&to)) {
-        (Address::Events(topic), _) => (EVENTS_EXCHANGE, topic.clone(), false),
-        (_, queue) => ("", queue.unwrap_or_default(), true),
+    let (key, mandatory) = match (&to, topology::queue_name(&to)) {
+        (Address::Events(topic), _) => (topic.clone(), false),
+        (_, queue) => (queue.unwrap_or_default(), true),
     };
     let options = BasicPublishOptions { mandatory, ..Default::default() };
-    let publication = channel.basic_publish(exchange.into(), key.into(), options, &body, properties);
+    let exchange = topology::exchange(&to).into();
+    let publication = channel.basic_publish(exchange, key.into(), options, &body, properties);
     publication.await?.await
 }
 

@@ -2,6 +2,9 @@
 //!
 //! All are durable, none is exclusive to a connection or deleted with it, and every limit is said: what a broker would
 //! choose differs between 3.10 and 4.x. Each declaration has a channel of its own, for a refused one closes it.
+//!
+//! What is said to coordinators goes by an exchange of its own: a broker checks who may write to an exchange, not which
+//! queue is behind it, and whoever may write to the default one can lay a message into every queue.
 
 use super::cause::Cause;
 use super::settings::{QueueType, Role, Settings};
@@ -10,10 +13,15 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ExchangeKind};
 
-/// Where rejected messages go.
+/// Where rejected messages go. A topic exchange, for of such a broker can be told to let nobody publish there by himself:
+/// whoever declares a queue that has its dead letters go there must have the right to write to it.
 pub(super) const DEAD_EXCHANGE: &str = "cairn.dead";
 /// Where events go, by topic.
 pub(super) const EVENTS_EXCHANGE: &str = "cairn.events";
+/// Where agents speak to coordinators, by the name of the queue: the only exchange that they publish to.
+const REPORTS_EXCHANGE: &str = "cairn.reports";
+/// The default exchange: every queue by its name.
+const DEFAULT_EXCHANGE: &str = "";
 
 /// How long an agent's queue stays without a listener: longer than a reboot, so that nothing is made again needlessly.
 const AGENT_QUEUE_EXPIRES_MILLIS: i64 = 3_600_000;
@@ -30,6 +38,15 @@ pub(super) fn queue_name(address: &Address) -> Option<String> {
         Address::Output => Some("cairn.output".to_owned()),
         Address::Dead => Some("cairn.dead".to_owned()),
         Address::Events(_) => None,
+    }
+}
+
+/// The exchange by which an address is reached; the key is the name of its queue, or the topic.
+pub(super) fn exchange(address: &Address) -> &'static str {
+    match address {
+        Address::Coordinator | Address::Output => REPORTS_EXCHANGE,
+        Address::Events(_) => EVENTS_EXCHANGE,
+        Address::Agent(_) | Address::Work(_) | Address::Dead => DEFAULT_EXCHANGE,
     }
 }
 
@@ -57,15 +74,28 @@ pub(super) async fn declare_all(connection: &Connection, settings: &Settings) ->
     if settings.role == Role::Agent {
         return Ok(());
     }
-    declare_exchange(connection, settings, DEAD_EXCHANGE, ExchangeKind::Fanout).await?;
+    declare_exchange(connection, settings, DEAD_EXCHANGE, ExchangeKind::Topic).await?;
     declare_exchange(connection, settings, EVENTS_EXCHANGE, ExchangeKind::Topic).await?;
+    declare_exchange(connection, settings, REPORTS_EXCHANGE, ExchangeKind::Direct).await?;
     for address in [Address::Dead, Address::Coordinator, Address::Output] {
         declare_queue(connection, settings, &address).await?;
     }
-    bind_dead(connection).await.map_err(|error| Cause::of(&error, &settings.url))
+    Ok(())
 }
 
-/// Declares the queue of an address; returns how many listen there.
+/// Whether there is an exchange for what is said to coordinators. To publish to one that is missing ends the channel, and
+/// an agent that has come before the first coordinator is to wait for it in peace.
+pub(super) async fn can_report(connection: &Connection) -> bool {
+    let Ok(channel) = connection.create_channel().await else { return false };
+    let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let found = channel
+        .exchange_declare(REPORTS_EXCHANGE.into(), ExchangeKind::Direct, options, FieldTable::default())
+        .await;
+    // One that was not found has closed the channel.
+    found.is_ok() && channel.close(200, "OK".into()).await.is_ok()
+}
+
+/// Declares the queue of an address, with what leads to it; returns how many listen there.
 pub(super) async fn declare_queue(
     connection: &Connection,
     settings: &Settings,
@@ -77,6 +107,15 @@ pub(super) async fn declare_queue(
         let arguments = arguments(address, settings.queue_type);
         let queue =
             channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
+        let binding = match address {
+            Address::Coordinator | Address::Output => Some((REPORTS_EXCHANGE, name.as_str())),
+            Address::Dead => Some((DEAD_EXCHANGE, "#")),
+            Address::Agent(_) | Address::Work(_) | Address::Events(_) => None,
+        };
+        if let Some((exchange, key)) = binding {
+            let (options, nothing) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(name.as_str().into(), exchange.into(), key.into(), options, nothing).await?;
+        }
         channel.close(200, "OK".into()).await?;
         Ok(queue.consumer_count())
     };
@@ -98,14 +137,6 @@ async fn declare_exchange(
     declare
         .await
         .map_err(|error| Cause::of_declaration(&error, &format!("the exchange {name}"), &settings.url))
-}
-
-async fn bind_dead(connection: &Connection) -> Result<(), lapin::Error> {
-    let channel = connection.create_channel().await?;
-    let nothing = FieldTable::default();
-    let options = QueueBindOptions::default();
-    channel.queue_bind("cairn.dead".into(), DEAD_EXCHANGE.into(), "".into(), options, nothing).await?;
-    channel.close(200, "OK".into()).await
 }
 
 fn arguments(address: &Address, queue_type: QueueType) -> FieldTable {
