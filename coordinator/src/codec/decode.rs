@@ -323,18 +323,28 @@ fn submitted(row: &Row<'_>) -> Result<RunSubmitted, Reason> {
         },
         tasks: row.number("tasks")?,
         milestones: row.number("milestones")?,
+        key: row.optional_text("idempotency_key")?,
     })
 }
 
 /// What a run was submitted with, read without its plan: to find the plan.
-pub(crate) fn read_submitted(record: &StoredRecord) -> Option<(RunSubmitted, Timestamp)> {
+#[derive(Debug, PartialEq)]
+pub(crate) struct Submitted {
+    pub what: RunSubmitted,
+    pub at: Timestamp,
+    /// By whom.
+    pub user: String,
+}
+
+/// The submission that a record tells of, if it does.
+pub(crate) fn read_submitted(record: &StoredRecord) -> Option<Submitted> {
     let body: Body<'_> = serde_json::from_str(&record.body).ok()?;
     let at = Timestamp::parse(&body.metadata.timestamp)?;
     let row = Row { body: &body, index: 0 };
-    (body.event_type == "RunSubmitted")
-        .then(|| submitted(&row).ok())
-        .flatten()
-        .map(|submitted| (submitted, at))
+    if body.event_type != "RunSubmitted" {
+        return None;
+    }
+    Some(Submitted { what: submitted(&row).ok()?, at, user: body.metadata.user_id.to_string() })
 }
 
 fn agent(row: &Row<'_>) -> Result<AgentSpec, Reason> {

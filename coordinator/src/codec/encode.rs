@@ -68,11 +68,12 @@ impl Encoder {
         let mut done = 0;
         while done < events.len() {
             // By the name, not the variant: what is paused, resumed or cancelled makes different fields. So does the
-            // role of an agent.
+            // role of an agent, and the key of a submission.
             let (stream, kind) = (events[done].milestone(plan), type_name(&events[done]));
-            let role = role_name(&events[done]);
+            let (role, has_key) = (role_name(&events[done]), has_key(&events[done]));
             let like = |event: &&Event| {
-                type_name(event) == kind && event.milestone(plan) == stream && role_name(event) == role
+                let is_alike = type_name(event) == kind && event.milestone(plan) == stream;
+                is_alike && role_name(event) == role && self::has_key(event) == has_key
             };
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
@@ -196,6 +197,11 @@ fn role_name(event: &Event) -> Option<&'static str> {
     }
 }
 
+/// Whether an event names a key. A submission without one writes none.
+fn has_key(event: &Event) -> bool {
+    matches!(event, Event::RunSubmitted(submitted) if submitted.key.is_some())
+}
+
 /// The fields of one event; every event of a type writes the same ones in the same order.
 fn write_fields<'a>(
     row: &mut Columns,
@@ -313,6 +319,9 @@ fn write_submitted(row: &mut Columns, submitted: &RunSubmitted) {
     row.number("seed", submitted.options.seed);
     row.number("tasks", submitted.tasks);
     row.number("milestones", submitted.milestones);
+    if let Some(key) = &submitted.key {
+        row.text("idempotency_key", key);
+    }
 }
 
 fn write_agent(row: &mut Columns, spec: &AgentSpec) {

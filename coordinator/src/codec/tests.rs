@@ -110,8 +110,9 @@ fn submitted() -> impl Strategy<Value = Event> {
     let options =
         options.prop_map(|(fail_fast, seed, closed_fleet)| RunOptions { fail_fast, seed, closed_fleet });
     let names = (text(), text(), text());
-    (names, pairs(text()), options, any::<u64>(), any::<u64>()).prop_map(
-        |((plan_hash, plan_name, plan_directory), parameters, options, tasks, milestones)| {
+    let key = prop::option::of(text());
+    (names, pairs(text()), options, any::<u64>(), any::<u64>(), key).prop_map(
+        |((plan_hash, plan_name, plan_directory), parameters, options, tasks, milestones, key)| {
             let run = "apollo.1".to_owned();
             let submitted = RunSubmitted {
                 run,
@@ -122,6 +123,7 @@ fn submitted() -> impl Strategy<Value = Event> {
                 options,
                 tasks,
                 milestones,
+                key,
             };
             Event::RunSubmitted(Box::new(submitted))
         },
@@ -471,9 +473,15 @@ fn what_a_later_release_writes_can_be_shown() {
 fn a_submission_is_read_without_its_plan() {
     let (plan, _) = plan();
     let mut encoder = Encoder::new("apollo.1", HashMap::new());
-    let submitted = RunSubmitted { run: "apollo.1".to_owned(), tasks: 5, ..RunSubmitted::default() };
+    let submitted = RunSubmitted {
+        run: "apollo.1".to_owned(),
+        tasks: 5,
+        key: Some("k".to_owned()),
+        ..RunSubmitted::default()
+    };
     let events = [Event::RunSubmitted(Box::new(submitted.clone())), Event::OwnerChanged { epoch: 1 }];
     let records = store(encode(&mut encoder, plan, &events, &envelope(0, Timestamp(1))), 1);
-    assert_eq!(read_submitted(&records[0]), Some((submitted, Timestamp(1))));
+    let read = read_submitted(&records[0]).expect("a submission");
+    assert_eq!((read.what, read.at, read.user.as_str()), (submitted, Timestamp(1), "ada \"the first\""));
     assert_eq!(read_submitted(&records[1]), None);
 }

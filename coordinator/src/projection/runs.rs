@@ -124,7 +124,8 @@ impl RunsFold {
 
     fn begin(&mut self, name: &str, record: &StoredRecord) {
         let Some(run) = RunId::parse(name) else { return };
-        let Some((submitted, submitted_at)) = read_submitted(record) else { return };
+        let Some(read) = read_submitted(record) else { return };
+        let (submitted, submitted_at) = (read.what, read.at);
         self.by_name.insert(name.to_owned(), self.runs.len());
         self.runs.push(RunOverview {
             run,

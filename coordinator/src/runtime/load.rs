@@ -70,6 +70,8 @@ pub struct RunSummary {
     pub submitted_at: Timestamp,
     /// What it was submitted with.
     pub submitted: RunSubmitted,
+    /// Who submitted it.
+    pub user: String,
 }
 
 /// All runs of a log, in the order of their submission.
@@ -82,9 +84,10 @@ pub fn list_runs(reader: &LogReader) -> Result<Vec<RunSummary>, ReadError> {
     each_record(reader, &mut cursor, |record| {
         let is_first = record.first_version == 1;
         if let Some(run) = RunId::parse(record.stream.as_str()).filter(|_| is_first)
-            && let Some((submitted, submitted_at)) = read_submitted(record)
+            && let Some(read) = read_submitted(record)
         {
-            runs.push(RunSummary { run, submitted_at, submitted });
+            let (submitted_at, submitted, user) = (read.at, read.what, read.user);
+            runs.push(RunSummary { run, submitted_at, submitted, user });
         }
         Ok::<(), ReadError>(())
     })?;

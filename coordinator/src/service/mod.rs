@@ -14,6 +14,7 @@ mod agents;
 pub mod config;
 mod handle;
 mod hearing;
+mod keys;
 mod output;
 mod porter;
 mod post;

@@ -2,6 +2,7 @@
 
 use super::active::{Active, Begin};
 use super::handle::{Submission, SubmitError, Submitted};
+use super::keys::Keys;
 use super::service::{Ready, Service, ServiceError};
 use crate::plans;
 use crate::projection;
@@ -41,8 +42,7 @@ pub(super) struct Parsed {
 pub(super) struct Submissions {
     /// The newest run of each project.
     newest: HashMap<String, u64>,
-    /// What each idempotency key was used for: the run, and the hash of its plan.
-    keys: HashMap<(String, String), (RunId, String)>,
+    keys: Keys,
     /// Runs that ended a while ago.
     kept: VecDeque<(RunId, Arc<State>)>,
     parsing: Arc<tokio::sync::Semaphore>,
@@ -52,7 +52,7 @@ impl Default for Submissions {
     fn default() -> Self {
         Self {
             newest: HashMap::new(),
-            keys: HashMap::new(),
+            keys: Keys::default(),
             kept: VecDeque::new(),
             parsing: Arc::new(tokio::sync::Semaphore::new(MAX_PARSED_AT_A_TIME)),
         }
@@ -140,11 +140,13 @@ impl Service {
     /// Starts the run of a plan that was read.
     pub(super) async fn submit(&mut self, parsed: Parsed) {
         let Parsed { submission, plan_hash, plan, graph, reply } = parsed;
-        let key = submission.key.clone().map(|key| (submission.user.clone(), key));
-        if let Some((run, hash)) = key.as_ref().and_then(|key| self.submissions.keys.get(key)) {
-            let answer = match submission.key {
-                Some(key) if *hash != plan_hash => Err(SubmitError::KeyReused { key, run: run.to_string() }),
-                _ => Ok(Submitted { run: run.clone(), is_new: false }),
+        if let Some(key) = &submission.key
+            && let Some((run, hash)) = self.submissions.keys.find(&submission.user, key)
+        {
+            let answer = if *hash == plan_hash {
+                Ok(Submitted { run: run.clone(), is_new: false })
+            } else {
+                Err(SubmitError::KeyReused { key: key.clone(), run: run.to_string() })
             };
             let _ = reply.send(answer);
             return;
@@ -157,8 +159,8 @@ impl Service {
             }
         };
         self.submissions.know(&run);
-        if let Some(key) = key {
-            self.submissions.keys.insert(key, (run.clone(), plan_hash.clone()));
+        if let Some(key) = submission.key.clone() {
+            self.submissions.keys.remember(submission.user.clone(), key, run.clone(), plan_hash.clone());
         }
         let submitted = RunSubmitted {
             run: run.to_string(),
@@ -174,6 +176,7 @@ impl Service {
             },
             tasks: plan.task_count() as u64,
             milestones: plan.milestones().len() as u64,
+            key: submission.key,
         };
         let begin = Begin {
             run: run.clone(),
@@ -243,6 +246,10 @@ impl Service {
         };
         for summary in all {
             self.submissions.know(&summary.run);
+            if let Some(key) = summary.submitted.key.clone() {
+                let (user, hash) = (summary.user.clone(), summary.submitted.plan_hash.clone());
+                self.submissions.keys.remember(user, key, summary.run.clone(), hash);
+            }
             let is_over = over.get(&summary.run).copied().unwrap_or(true);
             // What `cairn run` has begun on this state directory is continued by it.
             if !is_over && !summary.submitted.options.closed_fleet {

@@ -63,6 +63,21 @@ async fn a_key_makes_two_submissions_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_known_after_a_restart() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let first = coordinator.submission(THREE, Some("k")).await.unwrap();
+    coordinator.crash().await;
+    let coordinator = Coordinator::start(&state, transport, LEASE).await;
+    let again = coordinator.submission(THREE, Some("k")).await.unwrap();
+    assert_eq!((again.run, again.is_new), (first.run, false));
+    let other = coordinator.submission("version: 1\nproject: apollo\ntasks: [{id: a}]\n", Some("k")).await;
+    assert!(other.unwrap_err().to_string().contains("was used for run apollo.1"));
+    assert!(coordinator.submission(THREE, Some("l")).await.unwrap().is_new);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_falls_silent_loses_its_attempts_to_another() {
     let ((_keep, state), transport) = (state(), transport());
     let coordinator = Coordinator::start(&state, transport.clone(), SHORT_LEASE).await;

@@ -341,6 +341,8 @@ pub struct RunSubmitted {
     pub tasks: u64,
     /// Milestones of the plan.
     pub milestones: u64,
+    /// The key by which a second submission of the same user is known to be this one.
+    pub key: Option<String>,
 }
 
 /// Why an attempt, or a task, failed.

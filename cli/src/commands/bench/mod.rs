@@ -181,6 +181,7 @@ fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, 
         options: RunOptions { closed_fleet: true, ..RunOptions::default() },
         tasks: u64::from(args.tasks),
         milestones: 1,
+        key: None,
     };
     let local = LocalRun {
         marker: ("CAIRN_STATE_ID".to_owned(), store.store_id().to_string()),

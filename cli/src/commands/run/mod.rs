@@ -191,6 +191,7 @@ fn begin(
         },
         tasks: file.plan.task_count() as u64,
         milestones: file.plan.milestones().len() as u64,
+        key: None,
     };
     drop(file.text);
     let state = State::new(Arc::new(file.plan), Arc::new(file.graph));
