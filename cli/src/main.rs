@@ -53,7 +53,7 @@ fn code(exit: Exit) -> ExitCode {
 
 fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
     let settings = arguments.global.settings()?;
-    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let words = std::env::args_os().map(|word| without_password(&word.to_string_lossy()));
     Ok(Context {
         format: settings.output.value,
         color: settings.color.value,
@@ -63,6 +63,17 @@ fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
         token: settings.token.value,
         command_line: words.collect::<Vec<_>>().join(" "),
     })
+}
+
+/// A word of the command line as others may see it: an address without the password in it.
+fn without_password(word: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = word.split_once("://")?;
+        let (user, host) = rest.rsplit_once('@')?;
+        let (user, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{user}:…@{host}"))
+    };
+    hidden().unwrap_or_else(|| word.to_owned())
 }
 
 /// A panic anywhere is our bug. The process ends at once: nothing that it would still do can be trusted, and all

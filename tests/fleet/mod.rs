@@ -1,5 +1,9 @@
 //! A fleet as users have it: a real broker, a coordinator and agents as processes, driven by the command line.
 
+mod control;
+mod frozen;
 mod readme;
+mod restarts;
 mod runs;
 mod support;
+mod timeouts;

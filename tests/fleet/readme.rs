@@ -1,6 +1,6 @@
 //! The README's three commands for a fleet, as they stand there.
 
-use super::support::{Broker, Daemon, LONG};
+use super::support::{Daemon, LONG, virtual_host};
 use crate::e2e::support::{Place, root, wait_for};
 
 /// The commands of the section on fleets, without what a comment says.
@@ -17,12 +17,12 @@ fn the_three_commands_run_a_plan_on_a_fleet() {
     let commands = commands();
     let [export, coordinator, agent, submit] = commands.as_slice() else { panic!("{commands:?}") };
     assert!(export.starts_with("export CAIRN_TRANSPORT=amqp://"), "{export}");
-    let broker = Broker::start("");
     let place = Place::new();
     let words = |line: &str| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
     // Ports of their own, for other tests run beside this one.
-    let environment = [("CAIRN_TRANSPORT", broker.url()), ("CAIRN_LISTEN", "127.0.0.1:0".to_owned())];
-    let start = |name: &str, line: &str| Daemon::start_with(&place, name, &words(line), &environment);
+    let listen = "127.0.0.1:0".to_owned();
+    let environment = vec![("CAIRN_TRANSPORT".to_owned(), virtual_host()), ("CAIRN_LISTEN".to_owned(), listen)];
+    let start = |name: &str, line: &str| Daemon::start(&place, name, &words(line), &environment);
     let coordinator = start("coordinator", coordinator);
     let url = place.path().join(".milestones/coordinator.url");
     wait_for("the coordinator", || url.exists().then_some(()));

@@ -1,13 +1,17 @@
 //! A broker, a coordinator and agents of a test's own.
 
-use crate::e2e::support::{PATIENCE, Place, binary, now, root, told, wait_for};
+use crate::e2e::support::{PATIENCE, Place, now, root, told, wait_for};
+use cairn_model::Timestamp;
 use serde_json::Value;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// A RabbitMQ node of a test's own. It ends with the value.
 pub struct Broker {
@@ -52,6 +56,11 @@ impl Broker {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What it said since its last start.
+    pub fn log(&self) -> String {
+        self.place.read("log/node.log")
+    }
+
     /// Kills it, as the loss of power would.
     pub fn kill(&self) {
         let pid = self.place.read("pid");
@@ -88,22 +97,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `cairn ARGS` in a directory; what it says goes to `NAME.log` there.
-    pub fn start(place: &Place, name: &str, args: &[&str]) -> Self {
-        Self::start_with(place, name, args, &[])
-    }
-
-    /// The same, with more in its environment.
-    pub fn start_with<S: AsRef<OsStr>>(
-        place: &Place,
-        name: &str,
-        args: &[S],
-        environment: &[(&str, String)],
-    ) -> Self {
+    pub fn start<S: AsRef<OsStr>>(place: &Place, name: &str, args: &[S], variables: &Variables) -> Self {
         let log = place.path().join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log");
         let mut command = place.command(args);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        command.stdout(Stdio::null()).stderr(file);
+        command.stdout(Stdio::null()).stderr(file).envs(variables.iter().map(|(name, value)| (name, value)));
         Self { child: RefCell::new(command.spawn().expect("it starts")), log }
     }
 
@@ -112,12 +110,21 @@ impl Daemon {
         self.child.borrow().id()
     }
 
-    /// The processes that it started itself.
+    /// All processes that it started itself, whichever of its threads did.
     pub fn children(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let path = format!("/proc/{pid}/task/{pid}/children");
-        let told = std::fs::read_to_string(path).unwrap_or_default();
-        told.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let told = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        let told: Vec<String> = told.collect();
+        told.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Of a keeper: the child that has the network.
+    pub fn network_child(&self) -> Option<u32> {
+        let is_it = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|&byte| byte == 0).any(|word| word == b"--child")
+        };
+        self.children().into_iter().find(is_it)
     }
 
     /// Sends it a signal.
@@ -160,54 +167,126 @@ pub fn kill(pid: u32, signal: &str) {
     let _ = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).output();
 }
 
-/// A coordinator and agents over a broker.
+/// The node that the tests of this process share, each with a virtual host of its own. It ends soon after the process,
+/// however that ends: whoever waits for the end of this pipe stops it.
+fn shared_broker() -> &'static Broker {
+    static SHARED: OnceLock<(Broker, ChildStdin)> = OnceLock::new();
+    let (broker, _) = SHARED.get_or_init(|| {
+        let broker = Broker::start("");
+        let stop = "cat; \"$0\" wipe \"$1\"";
+        let mut waiter = Command::new("setsid");
+        waiter.args(["sh", "-c", stop]).arg(root().join("deploy/services/rabbitmq")).arg(broker.place.path());
+        let waiter = waiter.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let pipe = waiter.expect("it starts").stdin.take().expect("a pipe");
+        (broker, pipe)
+    });
+    broker
+}
+
+/// The address of a new virtual host of the shared node.
+pub fn virtual_host() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    let broker = shared_broker();
+    let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let all = "<<\".*\">>";
+    broker.ctl(&[
+        "eval",
+        &format!(
+            "rabbit_vhost:add(<<\"{name}\">>, <<\"cairn\">>), \
+             rabbit_auth_backend_internal:set_permissions(<<\"cairn\">>, <<\"{name}\">>, {all}, {all}, {all}, <<\"cairn\">>)."
+        ),
+    ]);
+    broker.url().replace("%2f", &name)
+}
+
+/// How a fleet is set up.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub agents: usize,
+    /// Of each agent.
+    pub slots: usize,
+    /// Variables of the coordinator's.
+    pub coordinator: &'a [(&'a str, &'a str)],
+    /// Variables of the agents'.
+    pub agent: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { agents: 2, slots: 2, coordinator: &[], agent: &[] }
+    }
+}
+
+/// Agents that take work from a queue that they share.
+pub const SHARED_ROUTE: Setup<'static> = Setup {
+    agents: 2,
+    slots: 2,
+    coordinator: &[("CAIRN_ROUTE", "shared")],
+    agent: &[("CAIRN_CAPABILITY", "any")],
+};
+
+type Variables = Vec<(String, String)>;
+
+/// A coordinator and agents over a broker. All tasks start in the directory of the fleet.
 pub struct Fleet {
     pub place: Place,
     pub coordinator: Daemon,
     pub agents: Vec<Daemon>,
     url: String,
-    options: Vec<String>,
+    slots: usize,
+    of_coordinator: Variables,
+    of_agent: Variables,
 }
 
 impl Fleet {
-    /// A coordinator, and as many agents with two slots each, all of them joined.
-    pub fn start(broker: &Broker, agents: usize, coordinator_options: &[&str]) -> Self {
+    /// A fleet over the node that tests share.
+    pub fn shared(setup: Setup<'_>) -> Self {
+        Self::over(&virtual_host(), setup)
+    }
+
+    /// A coordinator and agents, all of them joined.
+    pub fn over(url: &str, setup: Setup<'_>) -> Self {
         let place = Place::new();
-        let url = broker.url();
-        let options: Vec<_> = coordinator_options.iter().map(|option| (*option).to_owned()).collect();
-        let coordinator = start_coordinator(&place, &url, &options);
-        let mut fleet = Self { place, coordinator, agents: Vec::new(), url, options };
-        for index in 1..=agents {
+        let owned = |variables: &[(&str, &str)]| -> Variables {
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let of_coordinator = owned(setup.coordinator);
+        let mut of_agent = owned(setup.agent);
+        of_agent.push(("CAIRN_WORKSPACE".to_owned(), place.path().to_string_lossy().into_owned()));
+        let url = url.to_owned();
+        let coordinator = start_coordinator(&place, &url, &of_coordinator);
+        let slots = setup.slots;
+        let mut fleet = Self { place, coordinator, agents: Vec::new(), url, slots, of_coordinator, of_agent };
+        for index in 1..=setup.agents {
             let agent = fleet.start_agent(index);
             fleet.agents.push(agent);
         }
-        fleet.wait_for_agents(agents);
+        fleet.wait_for_agents(setup.agents);
         fleet
     }
 
     /// Starts an agent: `a1` for 1.
     pub fn start_agent(&self, index: usize) -> Daemon {
-        let id = format!("a{index}");
-        let state = format!("agent-{index}");
-        let args = [
-            "agent",
-            "--transport",
-            &self.url,
-            "--id",
-            &id,
-            "--slots",
-            "2",
-            "--state",
-            &state,
-            "--listen",
-            "127.0.0.1:0",
-        ];
-        Daemon::start(&self.place, &id, &args)
+        self.start_agent_in(index, &format!("agent-{index}"))
+    }
+
+    /// Starts an agent with another state directory than its own.
+    pub fn start_agent_in(&self, index: usize, state: &str) -> Daemon {
+        let (id, slots) = (format!("a{index}"), self.slots.to_string());
+        let mut args = vec!["agent", "--transport", &self.url, "--id", &id, "--slots", &slots];
+        args.extend(["--state", state, "--listen", "127.0.0.1:0"]);
+        Daemon::start(&self.place, &id, &args, &self.of_agent)
+    }
+
+    /// The password of the broker.
+    pub fn password(&self) -> &str {
+        let (_, rest) = self.url.split_once("cairn:").expect("amqp://cairn:PASSWORD@…");
+        rest.split_once('@').expect("amqp://cairn:PASSWORD@…").0
     }
 
     /// Starts the coordinator again.
     pub fn start_coordinator_again(&mut self) {
-        self.coordinator = start_coordinator(&self.place, &self.url, &self.options);
+        self.coordinator = start_coordinator(&self.place, &self.url, &self.of_coordinator);
     }
 
     /// Waits until as many agents are there.
@@ -296,30 +375,52 @@ impl Fleet {
     }
 }
 
-fn start_coordinator(place: &Place, url: &str, options: &[String]) -> Daemon {
+fn start_coordinator(place: &Place, url: &str, variables: &Variables) -> Daemon {
     let _ = std::fs::remove_file(place.path().join("state/coordinator.url"));
-    let mut args = vec!["coordinator", "--transport", url, "--state", "state", "--listen", "127.0.0.1:0"];
-    args.extend(options.iter().map(String::as_str));
-    let daemon = Daemon::start(place, "coordinator", &args);
+    let args = ["coordinator", "--transport", url, "--state", "state", "--listen", "127.0.0.1:0"];
+    let daemon = Daemon::start(place, "coordinator", &args, variables);
     let file = place.path().join("state/coordinator.url");
     wait_for("the coordinator", || file.exists().then_some(()));
     daemon
 }
 
-/// The slice of time that a fault lasts at least, for tests that time what follows.
-pub fn since(start: Instant) -> Duration {
-    now().duration_since(start)
-}
-
 /// How long anything may take before a test gives up.
 pub const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() * 3);
 
-/// The binary under test.
-pub fn cairn() -> PathBuf {
-    binary()
+/// The wall clock, which the times of events are by.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test compares the machine's clock with the log of processes"
+)]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    Timestamp(0).plus(since)
 }
 
-/// The files below a directory, for what tasks leave behind.
+/// When an event was recorded.
+pub fn recorded_at(event: &Value) -> Timestamp {
+    event["metadata"]["timestamp"].as_str().and_then(Timestamp::parse).expect("a time")
+}
+
+/// Checks what the tasks of a run wrote into `done.txt`, a line `TASK.ATTEMPT` each when they end: every task ran to its
+/// end, no attempt twice, and none that was not dispatched.
+pub fn check_executions(fleet: &Fleet, events: &[Value], tasks: usize) {
+    let text = fleet.place.read("done.txt");
+    let mut dispatched = HashSet::new();
+    for event in events.iter().filter(|event| event["event_type"] == "TaskDispatched") {
+        let task = event["event_data"]["task"].as_str().expect("a task");
+        dispatched.insert(format!("{}.{}", task.trim_start_matches("main/"), event["event_data"]["attempt"]));
+    }
+    let (mut attempts, mut executed) = (HashSet::new(), HashSet::new());
+    for line in text.lines() {
+        assert!(attempts.insert(line), "attempt {line} was executed twice");
+        assert!(dispatched.contains(line), "attempt {line} was never dispatched");
+        executed.insert(line.split_once('.').expect("TASK.ATTEMPT").0);
+    }
+    assert_eq!(executed.len(), tasks, "every task ran to its end at least once");
+}
+
+/// The lines of a file; none, if there is none.
 pub fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }

@@ -7,7 +7,7 @@ use super::output::{self, LogEnds};
 use super::post::Post;
 use super::side_log::{SideEvent, SideLog};
 use super::submit::{Parsed, Submissions};
-use super::wishes::Reopen;
+use super::wishes::{LateWish, Reopen};
 use crate::fleet::{Action, Registry, Timing};
 use crate::runtime::{Input, RunError, Shares, UnsettledCount};
 use crate::store::{AppendError, EventStore, ReadError};
@@ -61,6 +61,8 @@ pub(super) enum Ready {
     Parsed(Box<Parsed>),
     /// A run to go on with.
     Reopen(Box<Reopen>),
+    /// A wish to be carried again.
+    Wished(Box<LateWish>),
 }
 
 /// Why a coordinator cannot start, or ended.
@@ -186,6 +188,7 @@ impl Service {
                 Some(ready) = self.made.recv() => match ready {
                     Ready::Parsed(parsed) => self.submit(*parsed).await,
                     Ready::Reopen(reopen) => self.reopen(*reopen).await,
+                    Ready::Wished(late) => self.wish_again(*late),
                 },
                 Some(note) = self.notes.recv() => self.note(note),
                 Some(ended) = self.loops.join_next(), if !self.loops.is_empty() => match ended {

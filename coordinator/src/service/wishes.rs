@@ -8,7 +8,7 @@ use crate::store::file::LogReader;
 use cairn_engine::Rejection;
 use cairn_model::{Command, Plan, RunId, Scope};
 use std::path::Path;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A wish, and who waits for its answer.
 pub(super) struct Wished {
@@ -22,6 +22,12 @@ pub(super) struct Wished {
 pub(super) struct Reopen {
     run: RunId,
     read: (RunSummary, LoadedRun),
+    wished: Wished,
+}
+
+/// A wish that came too late for the loop of its run.
+pub(super) struct LateWish {
+    run: RunId,
     wished: Wished,
 }
 
@@ -39,13 +45,20 @@ impl Service {
             let wished = Wished { part, wish, user, reply };
             return self.wish_of_ended(&run, wished);
         };
-        let command = match command(&active.plan, &run, &part, wish) {
+        let command = match command(&active.plan, &run, &part, wish.clone()) {
             Ok(command) => command,
             Err(error) => return drop(reply.send(Err(error))),
         };
         let (answer, durable) = oneshot::channel();
-        active.send(Input::Command { command, user: Some(user), reply: answer });
-        tokio::spawn(pass_on(durable, reply));
+        active.send(Input::Command { command, user: Some(user.clone()), reply: answer });
+        let wished = Wished { part, wish, user, reply };
+        tokio::spawn(pass_on(durable, run, wished, self.ready.clone()));
+    }
+
+    /// Carries a wish that came while the loop of its run was ending: it is about an ended run now.
+    pub(super) fn wish_again(&mut self, late: LateWish) {
+        let LateWish { run, wished: Wished { part, wish, user, reply } } = late;
+        self.wish(&run.to_string(), part, wish, user, reply);
     }
 
     /// A run that has ended takes only one wish: to be taken up again. It is read beside the service.
@@ -139,13 +152,23 @@ fn read(state_directory: &Path, run: &RunId) -> Result<(RunSummary, LoadedRun), 
     })
 }
 
-async fn pass_on(durable: oneshot::Receiver<Result<(), Rejection>>, reply: Reply) {
+async fn pass_on(
+    durable: oneshot::Receiver<Result<(), Rejection>>,
+    run: RunId,
+    wished: Wished,
+    ready: mpsc::Sender<Ready>,
+) {
     let answer = match durable.await {
+        // What has ended can be retried, so the loop has not heard of it.
+        Ok(Err(Rejection::RunEnded { .. })) if matches!(wished.wish, Wish::Retry { .. }) => {
+            // The service may be ending; whoever asked sees that.
+            return drop(ready.send(Ready::Wished(Box::new(LateWish { run, wished }))).await);
+        }
         Ok(answer) => answer.map_err(WishError::Rejected),
         Err(_) => Err(WishError::Unavailable { reason: "the run is ending".to_owned() }),
     };
     // Whoever asked may have gone away.
-    let _ = reply.send(answer);
+    let _ = wished.reply.send(answer);
 }
 
 /// The engine's command for a wish about a part of a run.

@@ -1,14 +1,15 @@
 //! What a task wrote: the log of one attempt, as it is or as it grows.
 //!
 //! Bytes are passed on as they came; whoever shows them on a terminal makes them harmless. A followed log ends when its
-//! attempt has ended and the log is complete.
+//! attempt has ended and the log is complete. One that is not followed is what is there now; of an attempt that has just
+//! ended all of it, so that whoever has seen a run end finds its output.
 
 use super::tasks::find;
 use crate::http::access::{Action, Caller};
 use crate::http::context::Api;
 use crate::http::extract::{Path, Query};
 use crate::http::followers::Place;
-use crate::http::limits::{KEEP_ALIVE, LOG_BLOCK_BYTES, LOG_GRACE, LOG_POLL, MAX_TAIL_LINES};
+use crate::http::limits::{KEEP_ALIVE, LOG_BLOCK_BYTES, LOG_GRACE, LOG_POLL, LOG_SETTLES, MAX_TAIL_LINES};
 use crate::http::model::ProblemBody;
 use crate::http::problem::{Problem, ProblemKind};
 use axum::body::{Body, Bytes};
@@ -22,6 +23,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use utoipa::IntoParams;
@@ -77,6 +79,9 @@ pub(in crate::http) async fn get(
     let subject = subject.await??;
     let mut log = Log { head, api, subject, file: None, offset: 0, is_out: false, ended_at: None };
     let now = log.standing().await?;
+    if !follow && !now.is_out {
+        log.settle(query.attempt.unwrap_or(now.attempt).min(now.attempt)).await?;
+    }
     let attempt = log.choose(now, query.attempt, follow)?;
     let place = if follow { Some(log.api.followers.enter(&caller.token)?) } else { None };
     let mut headers = vec![(header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8".to_owned())];
@@ -115,6 +120,8 @@ struct Standing {
     is_out: bool,
     /// Nothing will happen to the task any more.
     is_over: bool,
+    /// When the newest attempt ended, by the clock of its agent.
+    ended_at: Option<Timestamp>,
 }
 
 /// A log that is read.
@@ -126,7 +133,7 @@ struct Log {
     offset: u64,
     /// The attempt was with an agent when that was asked last.
     is_out: bool,
-    /// When the attempt was first seen to have ended.
+    /// When the attempt ended; where that is not known, when it was first seen to have ended.
     ended_at: Option<Timestamp>,
 }
 
@@ -145,7 +152,8 @@ impl Log {
             let row = state.task(state.plan().find_task_name(&name)?);
             let (is_out, is_over) =
                 (row.status.is_out(), row.status.is_final() || state.run().status.is_final());
-            Some(Standing { attempt: row.attempt, is_out, is_over })
+            let ended_at = (row.attempt > 0 && !is_out).then(|| row.since.plus(row.duration));
+            Some(Standing { attempt: row.attempt, is_out, is_over, ended_at })
         });
         standing.await?.ok_or_else(Problem::internal)
     }
@@ -210,8 +218,16 @@ impl Log {
         Ok(())
     }
 
-    /// Whether nothing will be added to the log of an attempt.
-    async fn is_complete(&mut self, attempt: u32) -> Result<bool, Problem> {
+    /// Waits for the rest of the log of an attempt that has just ended.
+    async fn settle(&mut self, attempt: u32) -> Result<(), Problem> {
+        while attempt > 0 && !self.is_complete(attempt, LOG_SETTLES).await? {
+            tokio::time::sleep(LOG_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing will be added to the log of an attempt, or its end has not come within `grace`.
+    async fn is_complete(&mut self, attempt: u32, grace: Duration) -> Result<bool, Problem> {
         let now = self.api.parts.clock.now();
         if self.ended_at.is_none() {
             // Its owner is not asked again before something has happened.
@@ -223,9 +239,10 @@ impl Log {
             if self.is_out {
                 return Ok(false);
             }
-            self.ended_at = Some(now);
+            let is_newest = standing.attempt == attempt;
+            self.ended_at = Some(standing.ended_at.filter(|_| is_newest).map_or(now, |ended| ended.min(now)));
         }
-        let has_waited = self.ended_at.is_some_and(|ended| now.since(ended) >= LOG_GRACE);
+        let has_waited = self.ended_at.is_some_and(|ended| now.since(ended) >= grace);
         let Subject { run, name, .. } = &self.subject;
         Ok(has_waited || (self.api.parts.log_is_complete)(run, name, attempt))
     }
@@ -309,7 +326,7 @@ impl Sender {
             };
             // Asked before the rest is read, so that nothing is missed.
             let is_last = match self.follow {
-                Some(_) => self.log.is_complete(attempt).await.map_err(ended)?,
+                Some(_) => self.log.is_complete(attempt, LOG_GRACE).await.map_err(ended)?,
                 None => true,
             };
             match self.log.read(attempt).await? {
