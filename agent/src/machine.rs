@@ -10,9 +10,19 @@
 //!
 //! Of a settled attempt only its number is kept, so that an order that comes late or again starts nothing. It is
 //! dropped when the run is over.
+//!
+//! A machine of a fleet ([`Machine::of_fleet`]) also says what it has accepted, waits for grants, judges resources, says
+//! again what was not answered, and names the facts ([`Fact`]) that must be durable before what follows them in the list
+//! of actions is done.
+
+mod fleet;
+mod queue;
+
+pub use fleet::{Capacity, Held, RETELL_AFTER, Restored};
 
 use cairn_model::{Outcome, ReportKind, TaskIndex, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use queue::Queue;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long an attempt runs before it is announced as started. One that ends sooner says so with its end, which
@@ -39,6 +49,25 @@ pub enum Work {
     Timer(Duration),
 }
 
+/// What an attempt asks of an agent of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it does.
+    pub work: Work,
+    /// What it takes of the agent's resources, by their index.
+    pub resources: Box<[(usize, u64)]>,
+    /// It starts only on a grant.
+    pub awaits_grant: bool,
+    /// It goes on when the lease ends.
+    pub hold: bool,
+}
+
+impl From<Work> for Terms {
+    fn from(work: Work) -> Self {
+        Self { work, resources: Box::default(), awaits_grant: false, hold: false }
+    }
+}
+
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -50,6 +79,22 @@ pub enum Input {
         epoch: u64,
         /// What it needs.
         work: Work,
+    },
+    /// Run this, on these terms.
+    Take {
+        /// What to call it.
+        id: AttemptId,
+        /// The epoch of who says so.
+        epoch: u64,
+        /// What it needs.
+        terms: Terms,
+    },
+    /// Start this, which waits for it: that it may start is durable.
+    Grant {
+        /// Which attempt.
+        id: AttemptId,
+        /// The epoch of who says so.
+        epoch: u64,
     },
     /// End this.
     Stop {
@@ -103,6 +148,20 @@ pub enum Input {
         /// When it ended.
         finished_at: Timestamp,
     },
+    /// The right to run has ended: what waits is given back, what runs is ended and lost. What may go on without a
+    /// lease does, unless it is about `all`.
+    Fence {
+        /// Also what may go on.
+        all: bool,
+        /// What a person reads.
+        reason: Box<str>,
+    },
+    /// Take nothing new and give back what waits, or take work again.
+    Drain(bool),
+    /// Start nothing for now, or start again.
+    Suspend(bool),
+    /// Who listens may have missed something: say all that there is to say.
+    RecallAll,
     /// Time has passed.
     Tick,
 }
@@ -116,13 +175,32 @@ pub enum Action {
     Stop(AttemptId),
     /// Tell the coordinator.
     Report(AttemptId, ReportKind),
+    /// Make this durable before what follows in the list is done (of a machine of a fleet only).
+    Record(Fact),
+}
+
+/// What must survive the agent's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The attempt was taken.
+    Accepted(AttemptId),
+    /// It may start.
+    Granted(AttemptId),
+    /// It is about to start, and must not start again.
+    Started(AttemptId),
+    /// It has ended: [`Machine::end_of`] tells how.
+    Ended(AttemptId),
+    /// Its end was acknowledged. Nothing depends on this being durable soon.
+    Settled(AttemptId),
 }
 
 #[derive(Clone, Debug)]
 struct Running {
-    work: Work,
+    terms: Terms,
     started_at: Option<Timestamp>,
     stopping: bool,
+    /// It is ended because the right to run it has: what to say if it has no result of its own.
+    lost: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +210,9 @@ struct Ended {
     finished_at: Timestamp,
 }
 
+/// What is said of an attempt that waits for a slot, or has just started.
+const ACCEPTED: ReportKind = ReportKind::Accepted { awaits_grant: false };
+
 /// In place of an epoch: the run is over, and no order about it is current.
 const OVER: u64 = u64::MAX;
 
@@ -140,7 +221,8 @@ const OVER: u64 = u64::MAX;
 pub struct Machine {
     slots: usize,
     processes: usize,
-    queue: VecDeque<AttemptId>,
+    queue: Queue,
+    fleet: Option<fleet::Fleet>,
     running: BTreeMap<AttemptId, Running>,
     timers: BTreeSet<(Timestamp, AttemptId)>,
     unannounced: BTreeSet<(Timestamp, AttemptId)>,
@@ -160,7 +242,8 @@ impl Machine {
         Self {
             slots,
             processes: 0,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            fleet: None,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             unannounced: BTreeSet::new(),
@@ -176,7 +259,17 @@ impl Machine {
         match input {
             Input::Offer { id, epoch, work } => {
                 if self.is_current(id.run, epoch) && !self.is_settled(id) {
-                    self.offer(id, work, now, actions);
+                    self.offer(id, work.into(), now, actions);
+                }
+            }
+            Input::Take { id, epoch, terms } => {
+                if self.is_current(id.run, epoch) && !self.is_settled(id) {
+                    self.offer(id, terms, now, actions);
+                }
+            }
+            Input::Grant { id, epoch } => {
+                if self.is_current(id.run, epoch) && !self.is_settled(id) {
+                    self.grant(id, now, actions);
                 }
             }
             Input::Stop { id, epoch } => {
@@ -186,13 +279,15 @@ impl Machine {
             }
             Input::Acknowledge { id } => {
                 if self.ended.remove(&id).is_some() {
+                    self.is_answered(id);
+                    self.record(Fact::Settled(id), actions);
                     let settled = self.settled.entry((id.run, id.task)).or_insert(id.attempt);
                     *settled = id.attempt.max(*settled);
                 }
             }
             Input::Recall { run, epoch } => {
                 if self.is_current(run, epoch) {
-                    self.recall(run, actions);
+                    self.recall(|of| of == run, now, actions);
                 }
             }
             Input::Forget { run } => self.forget(run, actions),
@@ -205,10 +300,14 @@ impl Machine {
             }
             Input::ProcessFinished { id, outcome, started_at, finished_at } => {
                 if self.running.contains_key(&id) {
-                    self.end(id, Ended { outcome, started_at, finished_at }, actions);
+                    self.end(id, Ended { outcome, started_at, finished_at }, now, actions);
                     self.fill_slots(actions);
                 }
             }
+            Input::Fence { all, reason } => self.fence(all, &reason, now, actions),
+            Input::Drain(on) => self.drain(on, now, actions),
+            Input::Suspend(on) => self.suspend(on, actions),
+            Input::RecallAll => self.recall(|_| true, now, actions),
             Input::Tick => self.tick(now, actions),
         }
     }
@@ -218,13 +317,13 @@ impl Machine {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let announcement = self.unannounced.first().map(|(at, _)| *at);
-        timer.into_iter().chain(announcement).min()
+        timer.into_iter().chain(announcement).chain(self.next_retelling()).min()
     }
 
     /// Attempts that are queued or run.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.queue.len() + self.running.len()
+        self.queue.len() + self.awaiting() + self.running.len()
     }
 
     /// Processes that run.
@@ -254,31 +353,38 @@ impl Machine {
         settled
     }
 
-    /// Says again what was said and not acknowledged. Attempts that wait have nothing to say, and what has just
-    /// started is announced in its time.
-    fn recall(&self, run: u32, actions: &mut Vec<Action>) {
-        let running = self.running.iter().filter(|(id, _)| id.run == run);
+    /// Says again what was said and not acknowledged. In one process attempts that wait have nothing to say; what has
+    /// just started is announced in its time.
+    fn recall(&mut self, of: impl Fn(u32) -> bool, now: Timestamp, actions: &mut Vec<Action>) {
+        self.recall_waiting(&of, now, actions);
+        let running = self.running.iter().filter(|(id, _)| of(id.run));
         actions.extend(running.filter_map(|(&id, running)| self.said_at(id, running)));
-        let ended = self.ended.iter().filter(|(id, _)| id.run == run);
-        actions.extend(ended.map(|(&id, ended)| Action::Report(id, ended.report())));
+        let ended: Vec<_> = self.ended.iter().filter(|(id, _)| of(id.run)).map(|(&id, _)| id).collect();
+        ended.into_iter().for_each(|id| self.tell_end(id, now, actions));
     }
 
     /// The announcement of an attempt, if it was made.
     fn said_at(&self, id: AttemptId, running: &Running) -> Option<Action> {
-        let at = running.started_at?;
+        let Some(at) = running.started_at else {
+            return self.fleet.is_some().then_some(ACCEPTED).map(|kind| Action::Report(id, kind));
+        };
         let announced = !self.unannounced.contains(&(at.plus(START_ANNOUNCED_AFTER), id));
-        announced.then_some(Action::Report(id, ReportKind::Started { at }))
+        match announced {
+            true => Some(Action::Report(id, ReportKind::Started { at })),
+            false => self.fleet.is_some().then_some(Action::Report(id, ACCEPTED)),
+        }
     }
 
     /// Whatever should still be there of a run that is over is ended and not reported.
     fn forget(&mut self, run: u32, actions: &mut Vec<Action>) {
         self.epochs.insert(run, OVER);
-        self.queue.retain(|id| id.run != run);
+        self.queue.retain(|id, _| id.run != run);
+        self.forget_waiting(run);
         self.ended.retain(|id, _| id.run != run);
         self.settled.retain(|&(of, _), _| of != run);
         self.unannounced.retain(|(_, id)| id.run != run);
         self.timers.retain(|(_, id)| id.run != run);
-        self.running.retain(|id, running| id.run != run || running.work == Work::Process);
+        self.running.retain(|id, running| id.run != run || running.terms.work == Work::Process);
         for (&id, running) in self.running.iter_mut().filter(|(id, _)| id.run == run) {
             if !std::mem::replace(&mut running.stopping, true) {
                 actions.push(Action::Stop(id));
@@ -286,31 +392,53 @@ impl Machine {
         }
     }
 
-    fn offer(&mut self, id: AttemptId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
-        if let Some(ended) = self.ended.get(&id) {
-            actions.push(Action::Report(id, ended.report()));
+    fn offer(&mut self, id: AttemptId, terms: Terms, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.tell_state(id, now, actions) || self.declines(id, actions) {
             return;
         }
-        if let Some(running) = self.running.get(&id) {
+        self.record(Fact::Accepted(id), actions);
+        if self.fleet.is_some() && terms.awaits_grant {
+            self.await_grant(id, terms, now, actions);
+            return;
+        }
+        if self.fleet.is_some() {
+            actions.push(Action::Report(id, ACCEPTED));
+        }
+        self.enqueue(id, terms, now, actions);
+    }
+
+    /// Of an attempt that is known already: says how it stands.
+    fn tell_state(&mut self, id: AttemptId, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        if self.ended.contains_key(&id) {
+            self.tell_end(id, now, actions);
+            true
+        } else if let Some(running) = self.running.get(&id) {
             actions.extend(self.said_at(id, running));
-            return;
+            true
+        } else {
+            self.tell_waiting(id, actions)
         }
-        if self.queue.contains(&id) {
-            return;
-        }
-        match work {
+    }
+
+    /// An attempt that may start as soon as there is room.
+    fn enqueue(&mut self, id: AttemptId, terms: Terms, now: Timestamp, actions: &mut Vec<Action>) {
+        match terms.work {
             Work::Timer(length) if length.is_zero() => {
-                let ended = Ended { outcome: Outcome::Completed, started_at: now, finished_at: now };
-                actions.push(Action::Report(id, ended.report()));
-                self.ended.insert(id, ended);
+                self.ends(
+                    id,
+                    Ended { outcome: Outcome::Completed, started_at: now, finished_at: now },
+                    now,
+                    actions,
+                );
             }
             Work::Timer(length) => {
-                self.running.insert(id, Running { work, started_at: None, stopping: false });
+                self.record(Fact::Started(id), actions);
+                self.running.insert(id, Running { terms, started_at: None, stopping: false, lost: None });
                 self.timers.insert((now.plus(length), id));
                 self.started(id, now);
             }
             Work::Process => {
-                self.queue.push_back(id);
+                self.queue.push(id, terms);
                 self.fill_slots(actions);
             }
         }
@@ -319,7 +447,7 @@ impl Machine {
     fn stop(&mut self, id: AttemptId, now: Timestamp, actions: &mut Vec<Action>) {
         let stopped = |outcome, started_at| Ended { outcome, started_at, finished_at: now };
         if let Some(running) = self.running.get_mut(&id) {
-            match running.work {
+            match running.terms.work {
                 Work::Process if !running.stopping => {
                     running.stopping = true;
                     actions.push(Action::Stop(id));
@@ -327,17 +455,16 @@ impl Machine {
                 Work::Process => {}
                 Work::Timer(_) => {
                     let started_at = running.started_at.unwrap_or(now);
-                    self.end(id, stopped(Outcome::Stopped, started_at), actions);
+                    self.end(id, stopped(Outcome::Stopped, started_at), now, actions);
                 }
             }
-        } else if let Some(ended) = self.ended.get(&id) {
-            actions.push(Action::Report(id, ended.report()));
+        } else if self.ended.contains_key(&id) {
+            self.tell_end(id, now, actions);
         } else {
-            // Queued, or never heard of: in both cases it must not start any more.
-            self.queue.retain(|queued| *queued != id);
-            let ended = stopped(Outcome::NotStarted, now);
-            actions.push(Action::Report(id, ended.report()));
-            self.ended.insert(id, ended);
+            // Waiting, or never heard of: in both cases it must not start any more.
+            self.queue.remove(id);
+            self.awaits_no_more(id);
+            self.ends(id, stopped(Outcome::NotStarted, now), now, actions);
         }
     }
 
@@ -364,39 +491,64 @@ impl Machine {
             && at <= now
         {
             let started_at = self.running.get(&id).and_then(|running| running.started_at).unwrap_or(now);
-            self.end(id, Ended { outcome: Outcome::Completed, started_at, finished_at: now }, actions);
+            self.end(id, Ended { outcome: Outcome::Completed, started_at, finished_at: now }, now, actions);
         }
         while let Some(&(at, id)) = self.unannounced.first()
             && at <= now
         {
             self.announce(id, actions);
         }
+        self.retell(now, actions);
     }
 
     fn fill_slots(&mut self, actions: &mut Vec<Action>) {
-        while self.processes < self.slots
-            && let Some(id) = self.queue.pop_front()
-        {
+        while let Some((id, terms)) = self.next_to_start() {
+            self.record(Fact::Started(id), actions);
             self.processes += 1;
-            self.running.insert(id, Running { work: Work::Process, started_at: None, stopping: false });
+            self.running.insert(id, Running { terms, started_at: None, stopping: false, lost: None });
             actions.push(Action::Start(id));
         }
     }
 
-    fn end(&mut self, id: AttemptId, ended: Ended, actions: &mut Vec<Action>) {
+    fn next_to_start(&mut self) -> Option<(AttemptId, Terms)> {
+        match &mut self.fleet {
+            None if self.processes < self.slots => self.queue.take(&[], false),
+            None => None,
+            Some(fleet) => fleet.next_to_start(&mut self.queue, self.slots, self.processes),
+        }
+    }
+
+    fn end(&mut self, id: AttemptId, mut ended: Ended, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(running) = self.running.remove(&id) else { return };
         if let Some(at) = running.started_at {
             self.unannounced.remove(&(at.plus(START_ANNOUNCED_AFTER), id));
-            if let Work::Timer(length) = running.work {
+            if let Work::Timer(length) = running.terms.work {
                 self.timers.remove(&(at.plus(length), id));
             }
         }
-        if running.work == Work::Process {
+        if running.terms.work == Work::Process {
             self.processes -= 1;
+            self.gives_back(&running.terms, &ended);
+        }
+        if let (Some(reason), Outcome::Stopped) = (running.lost, &ended.outcome) {
+            ended.outcome = Outcome::Lost { reason };
         }
         if self.epochs.get(&id.run) != Some(&OVER) {
+            self.ends(id, ended, now, actions);
+        }
+    }
+
+    /// Keeps an end until it is acknowledged, and tells it.
+    fn ends(&mut self, id: AttemptId, ended: Ended, now: Timestamp, actions: &mut Vec<Action>) {
+        self.ended.insert(id, ended);
+        self.record(Fact::Ended(id), actions);
+        self.tell_end(id, now, actions);
+    }
+
+    fn tell_end(&mut self, id: AttemptId, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Some(ended) = self.ended.get(&id) {
             actions.push(Action::Report(id, ended.report()));
-            self.ended.insert(id, ended);
+            self.tell_again(id, now);
         }
     }
 }

@@ -13,6 +13,7 @@
 mod job;
 
 use crate::machine::{Action, AttemptId, Input, Machine, Work};
+use crate::mailbox::Mailbox;
 use crate::runner::{Exit, Finished, Refusal, Runner, RunnerEvent, Settings, StopReason, Urgency};
 use cairn_model::{AgentIndex, FailureKind, Outcome, Plan, Report, Timestamp};
 use cairn_shared::clock::Clock;
@@ -20,18 +21,13 @@ use cairn_shared::message::{OrderKind, Orders};
 use job::JobMaker;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 /// How often the slots' events are looked at while the slots have work without our help. To be woken, and to append,
 /// for each would cost a tenth of a short process; what ends in between is recorded together.
-const POLL_INTERVAL: Duration = Duration::from_millis(16);
-
-/// Events of the slots that may wait to be heard before a task's word on its progress is dropped: the next one tells
-/// more. What must be heard, that a job started and ended, is bounded by the jobs that the runner has.
-const MAX_WAITING_EVENTS: usize = 4096;
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(16);
 
 /// Jobs handed to the runner beyond its slots: what they do in two polls, if they are short.
 const JOBS_AHEAD_PER_SLOT: usize = 64;
@@ -101,46 +97,6 @@ pub async fn run(
     let _ = tokio::task::spawn_blocking(move || runner.shutdown(Urgency::Immediate)).await;
 }
 
-/// What the threads of the slots have said. Bounded by the jobs that the runner has, and [`MAX_WAITING_EVENTS`].
-#[derive(Default)]
-struct Mailbox {
-    events: Mutex<Vec<RunnerEvent>>,
-    wake: Notify,
-    /// The slots have work: nobody needs to be woken, the loop looks by itself.
-    is_polled: AtomicBool,
-}
-
-impl Mailbox {
-    fn put(&self, event: RunnerEvent) {
-        {
-            let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(event, RunnerEvent::Progress { .. }) && events.len() >= MAX_WAITING_EVENTS {
-                return;
-            }
-            events.push(event);
-        }
-        if !self.is_polled.load(Ordering::SeqCst) {
-            self.wake.notify_one();
-        }
-    }
-
-    fn take(&self) -> Vec<RunnerEvent> {
-        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Says whether the loop looks by itself from now on. `true` if it must look once more: what was said between its
-    /// last look and the end of its looking has woken nobody.
-    #[must_use]
-    fn hand_over(&self, is_polled: bool) -> bool {
-        let was_polled = self.is_polled.swap(is_polled, Ordering::SeqCst);
-        was_polled && !is_polled
-    }
-
-    async fn is_worth_a_look(&self) {
-        self.wake.notified().await;
-    }
-}
-
 struct Agent {
     config: AgentConfig,
     machine: Machine,
@@ -159,6 +115,7 @@ impl Agent {
         let settings = Settings {
             slots: config.slots,
             marker: config.marker.clone(),
+            withheld: Vec::new(),
             work_root: config.state_directory.join("work"),
             clock: Arc::new(move || clock.now()),
             events: Arc::new(sink),
@@ -259,6 +216,8 @@ impl Agent {
                         let AttemptId { task, attempt, .. } = id;
                         self.reports.push(Report { task, attempt, agent: self.config.index, kind });
                     }
+                    // A machine in the coordinator's process has none: the coordinator's log is beside it.
+                    Action::Record(_) => {}
                 }
             }
             self.actions = actions;
@@ -272,7 +231,7 @@ impl Agent {
 }
 
 /// Why the runner did not take a job, with what the system said.
-fn reason_of(refusal: &Refusal) -> Box<str> {
+pub(crate) fn reason_of(refusal: &Refusal) -> Box<str> {
     match refusal {
         Refusal::NoSlot(cause) => format!("{refusal}: {cause}").into(),
         Refusal::DuplicateKey { .. } | Refusal::QueueFull | Refusal::ShuttingDown => {
@@ -291,15 +250,20 @@ fn id_of(key: u64) -> AttemptId {
     AttemptId { run: 0, task: cairn_model::TaskIndex(task), attempt }
 }
 
-fn input_of(finished: &Finished) -> Input {
-    let outcome = match (&finished.exit, finished.exit.failure_kind()) {
+/// How an attempt ended.
+pub(crate) fn outcome_of(finished: &Finished) -> Outcome {
+    match (&finished.exit, finished.exit.failure_kind()) {
         (exit, _) if exit.is_success() => Outcome::Completed,
         (Exit::Stopped { end: None, .. }, _) => Outcome::NotStarted,
         (exit, Some(kind)) => {
             Outcome::Failed { kind, message: exit.to_string().into(), exit_code: exit.code() }
         }
         (_, None) => Outcome::Stopped,
-    };
+    }
+}
+
+fn input_of(finished: &Finished) -> Input {
+    let outcome = outcome_of(finished);
     let (started_at, finished_at) =
         (finished.started_at.unwrap_or(finished.finished_at), finished.finished_at);
     Input::ProcessFinished { id: id_of(finished.key), outcome, started_at, finished_at }
@@ -325,7 +289,7 @@ pub fn spec(
 }
 
 /// The labels that every agent has: what its machine is.
-fn local_labels() -> Vec<(String, String)> {
+pub(crate) fn local_labels() -> Vec<(String, String)> {
     vec![
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("os".to_owned(), std::env::consts::OS.to_owned()),

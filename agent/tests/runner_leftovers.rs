@@ -30,6 +30,7 @@ fn life_to_be_killed() {
     let runner = Runner::new(Settings {
         slots: 2.try_into().unwrap(),
         marker: (MARKER.into(), directory.display().to_string()),
+        withheld: Vec::new(),
         work_root: directory.join("work"),
         clock: Arc::new(now),
         events: Arc::new(move |event| sender.send(event).unwrap()),

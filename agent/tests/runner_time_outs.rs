@@ -39,6 +39,7 @@ fn a_thousand_time_outs_leave_nothing() {
     let runner = Runner::new(Settings {
         slots: 16.try_into().unwrap(),
         marker: ("CAIRN_TEST_RUNNER".into(), id.clone()),
+        withheld: Vec::new(),
         work_root: directory.path().join("work"),
         clock: Arc::new(now),
         events: Arc::new(move |event| {

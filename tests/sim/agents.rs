@@ -118,6 +118,7 @@ impl World {
                 Action::Start(id) => self.start_process(agent, id),
                 Action::Stop(id) => self.stop_process(agent, id),
                 Action::Report(id, kind) => reports.push((id, kind)),
+                Action::Record(_) => {}
             }
         }
         if !reports.is_empty() {

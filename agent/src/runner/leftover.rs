@@ -53,7 +53,9 @@ pub fn end_leftovers(marker: (&str, &str), grace: Duration, clock: &Clock) -> Ve
     let mut tree = Tree::of_variable(variable(marker));
     let mut found: Vec<Leftover> = Vec::new();
     for _ in 0..ROUNDS_MAX {
-        if tree.look() == 0 && tree.members().is_empty() {
+        // In this order: who ends during the look may have left a child that it did not see.
+        let nobody_was_known = tree.members().is_empty();
+        if tree.look() == 0 && nobody_was_known {
             break;
         }
         for leftover in leftovers(&mut tree) {

@@ -39,6 +39,8 @@ pub struct Settings {
     ///
     /// The value that a process sees goes on with `:` and what tells its attempt from all others.
     pub marker: (String, String),
+    /// Variables of our own environment that tasks do not get: secrets, and what only we are meant to read.
+    pub withheld: Vec<String>,
     /// Where the directories of attempts are made; it need not exist yet.
     pub work_root: PathBuf,
     /// The clock for all times in events, and for time-outs.

@@ -17,6 +17,9 @@ pub(super) struct ProcessInfo {
     pub(super) is_zombie: bool,
     /// In clock ticks since boot; with the pid it names a process for ever.
     pub(super) start_time: u64,
+    /// How long its environment is. `None` in the middle of an exec, when it has its new memory and no environment in
+    /// it yet (or if we may not look).
+    pub(super) environment_bytes: Option<usize>,
 }
 
 /// All processes that there are. Costs some 15 µs for each.
@@ -57,8 +60,9 @@ fn path(pid: Pid, file: &str) -> impl AsRef<Path> {
     format!("/proc/{}/{file}", pid.as_raw_nonzero())
 }
 
-/// Reads `/proc/PID/stat` (see proc(5)): `PID (NAME) STATE PPID PGRP SESSION …`, the start time is field 22. The
-/// name may contain anything, also blanks and parentheses, so the fields are counted from the last one.
+/// Reads `/proc/PID/stat` (see proc(5)): `PID (NAME) STATE PPID PGRP SESSION …`, the start time is field 22, the
+/// environment goes from field 50 to field 51. The name may contain anything, also blanks and parentheses, so the fields are counted
+/// from the last one.
 fn parse_stat(stat: &[u8]) -> Option<ProcessInfo> {
     let name_from = stat.iter().position(|&byte| byte == b'(')?;
     let name_to = stat.iter().rposition(|&byte| byte == b')')?;
@@ -75,6 +79,12 @@ fn parse_stat(stat: &[u8]) -> Option<ProcessInfo> {
         session,
         is_zombie: matches!(state, "Z" | "X" | "x"),
         start_time: fields.nth(22 - 7)?.parse().ok()?,
+        environment_bytes: {
+            let from: usize = fields.nth(50 - 23)?.parse().ok()?;
+            // Set as the last of all at an exec, and never 0 after it, however short the environment is.
+            let to: usize = fields.next()?.parse().ok()?;
+            (to > 0).then_some(to.wrapping_sub(from))
+        },
     })
 }
 
@@ -84,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_blanks_moves_no_field() {
-        let stat = b"4711 (a) b (c) S 12 4711 99 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 2 rest\n";
+        let stat = b"4711 (a) b (c) S 12 4711 99 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 \
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 1000 1234 rest\n";
         let info = parse_stat(stat).unwrap();
         assert_eq!(info.pid, Pid::from_raw(4711).unwrap());
         assert_eq!(
@@ -92,7 +103,27 @@ mod tests {
             (Pid::from_raw(12), Pid::from_raw(4711), Pid::from_raw(99))
         );
         assert!(!info.is_zombie);
-        assert_eq!(info.start_time, 123_456);
+        assert_eq!((info.start_time, info.environment_bytes), (123_456, Some(234)));
+    }
+
+    #[test]
+    fn an_exec_that_is_not_over_shows() {
+        let stat = |env_end: &str| {
+            let (before, between) = ("0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0", ["1"; 28].join(" "));
+            parse_stat(format!("7 (x) R 1 7 7 {before} 99 {between} {env_end} 0\n").as_bytes()).unwrap()
+        };
+        assert_eq!((stat("0").start_time, stat("0").environment_bytes), (99, None));
+        assert_eq!(stat("8").environment_bytes, Some(7));
+        let empty = std::process::Command::new("sleep").arg("1000").env_clear().spawn();
+        let mut empty = empty.unwrap();
+        let pid = Pid::from_child(&empty);
+        // Its own exec may still be under way. No environment at all is another thing, or this never ends.
+        while process(pid).unwrap().environment_bytes != Some(0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(environment(pid).as_deref(), Some(&b""[..]));
+        empty.kill().unwrap();
+        empty.wait().unwrap();
     }
 
     #[test]

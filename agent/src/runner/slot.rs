@@ -151,7 +151,7 @@ impl<'a> Slot<'a> {
         let (name, id) = &self.settings.marker;
         // No attempt of any life has the same value.
         let value = format!("{id}:{}:{}", job.key, started_at.0);
-        match spawn::spawn(job, &place, (name, &value), null) {
+        match spawn::spawn(job, &place, (name, &value), &self.settings.withheld, null) {
             Ok(spawned) => {
                 Ok((place, Running { spawned, started_at, variable: format!("{name}={value}").into_bytes() }))
             }

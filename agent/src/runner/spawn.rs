@@ -38,11 +38,12 @@ pub(super) struct Spawned {
 }
 
 /// Starts the main process of a job with its files in `place`. `null` is `/dev/null`, open for reading; `mark` is
-/// the variable by which the process tree is recognised.
+/// the variable by which the process tree is recognised, `withheld` what a task does not inherit.
 pub(super) fn spawn(
     job: &Job,
     place: &Place,
     mark: (&str, &str),
+    withheld: &[String],
     null: &OwnedFd,
 ) -> Result<Spawned, StartFailure> {
     let (program, arguments) = resolve(job, place)?;
@@ -54,6 +55,9 @@ pub(super) fn spawn(
     let for_stdin = null.try_clone().map_err(StartFailure::NoRoom)?;
 
     let mut command = Command::new(&program);
+    for name in withheld {
+        command.env_remove(name);
+    }
     command
         .args(arguments)
         .envs(job.env.iter().map(|(name, value)| (name, value)))

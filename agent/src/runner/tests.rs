@@ -36,6 +36,7 @@ impl Bench {
         let runner = Runner::new(Settings {
             slots: slots.try_into().unwrap(),
             marker: ("CAIRN_TEST_RUNNER".into(), id.clone()),
+            withheld: Vec::new(),
             work_root: directory.path().join("work"),
             clock: Arc::new(now),
             events: Arc::new(move |event| {

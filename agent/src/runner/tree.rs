@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -18,8 +19,16 @@ use super::procfs::{self, ProcessInfo};
 /// looks are the rule; a number of looks that this does not end means processes that we may not stop.
 const FREEZE_ROUNDS_MAX: usize = 16;
 
-/// How often an empty environment is looked at.
-const EXEC_LOOKS: usize = 4;
+/// How long a look waits for execs that are under way: until its end nobody can tell whose process it is. An exec takes
+/// 0.3 ms, much more where the machine is busy or the program must come from a disk; one that takes longer than this is
+/// taken for a stranger's.
+const EXEC_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often an environment is read again that was shorter than the system says. A process can make its own unreadable.
+const SHORT_READS_MAX: usize = 16;
+
+/// How often it is looked at meanwhile.
+const EXEC_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The processes of one attempt, or all that carry a variable.
 pub(super) struct Tree {
@@ -76,8 +85,15 @@ impl Tree {
     }
 
     /// Looks for processes of the attempt that are not known yet; how many there were. Costs a scan of `/proc`,
-    /// milliseconds.
+    /// milliseconds, or two: a process that forked and ended during the first one has left a child that it did not see.
     pub(super) fn look(&mut self) -> usize {
+        match self.scan() {
+            0 => self.scan(),
+            found => found,
+        }
+    }
+
+    fn scan(&mut self) -> usize {
         self.drop_dead();
         let processes = procfs::processes();
         let group_is_ours = self.unreaped_main().is_some()
@@ -87,7 +103,7 @@ impl Tree {
         let children = by_parent(&processes);
         let family = self.family(&children);
         let strangers = strangers(&processes, &children, self.main);
-        let mut found = 0;
+        let (mut found, mut patience) = (0, EXEC_PATIENCE);
         for info in processes {
             let is_known = self.members.iter().any(|member| member.info.pid == info.pid);
             if info.is_zombie
@@ -98,7 +114,7 @@ impl Tree {
                 continue;
             }
             let in_group = group_is_ours && info.group.is_some() && info.group == self.main;
-            let belongs = in_group || family.contains(&info.pid) || self.is_marked(&info);
+            let belongs = in_group || family.contains(&info.pid) || self.is_marked(&info, &mut patience);
             if belongs && let Some(handle) = hold(&info) {
                 self.members.push(Member { info, handle, in_group, was_told: false });
                 found += 1;
@@ -165,21 +181,35 @@ impl Tree {
         descendants(children, known.chain(self.unreaped_main()).collect())
     }
 
-    /// Whether our variable is in the environment of a process. In the middle of an exec a process has none for a
-    /// moment, so that an empty one is looked at again.
-    fn is_marked(&self, info: &ProcessInfo) -> bool {
+    /// Whether our variable is in the environment of a process. An exec takes the environment away, at any moment of
+    /// our reading, and gives a new one at its end: what was not read in full is read again. A task that starts
+    /// something at the moment of its end must not lose it to us.
+    fn is_marked(&self, info: &ProcessInfo, patience: &mut Duration) -> bool {
         // Threads of the kernel have no group.
         if info.group.is_none() {
             return false;
         }
-        for _ in 0..EXEC_LOOKS {
-            match procfs::environment(info.pid) {
-                Some(environment) if environment.is_empty() => std::thread::yield_now(),
-                Some(environment) => return procfs::has_mark(&environment, &self.variable),
-                None => return false,
+        let (mut seen, mut short_reads) = (*info, 0);
+        loop {
+            let Some(environment) = procfs::environment(info.pid) else { return false };
+            let is_marked = procfs::has_mark(&environment, &self.variable);
+            if is_marked || seen.environment_bytes == Some(environment.len()) {
+                return is_marked;
             }
+            if seen.environment_bytes.is_some() {
+                short_reads += 1;
+            } else {
+                std::thread::sleep(EXEC_INTERVAL);
+                *patience = patience.saturating_sub(EXEC_INTERVAL);
+            }
+            if short_reads > SHORT_READS_MAX || patience.is_zero() {
+                return false;
+            }
+            seen = match procfs::process(info.pid) {
+                Some(now) if now.start_time == info.start_time && !now.is_zombie => now,
+                _ => return false,
+            };
         }
-        false
     }
 }
 

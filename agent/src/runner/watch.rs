@@ -249,7 +249,9 @@ impl<'a> Watch<'a> {
 
     /// Ends what the main process left behind; how many processes had to be told.
     fn end_the_rest(&mut self, mut now: Timestamp) -> usize {
-        let mut found = self.tree.look();
+        // Who was known and has ended since may have left a child that only a look after its end shows. So nothing is
+        // left only when a look that began without anybody known found nobody.
+        let mut is_alone = self.tree.members().is_empty() & (self.tree.look() == 0);
         let mut told = 0;
         let mut rest = match &self.ending {
             None => Rest::Lingering { until: now.plus(LINGER) },
@@ -262,13 +264,15 @@ impl<'a> Watch<'a> {
             self.drain();
             if self.tree.members().is_empty() {
                 let gives_up_output = !matches!(rest, Rest::Lingering { .. });
-                if found == 0 && (self.output.is_none() || gives_up_output) {
-                    return told;
-                }
-                if found > 0 {
-                    found = self.tree.look();
+                if !is_alone {
+                    is_alone = self.tree.look() == 0;
                     continue;
                 }
+                if self.output.is_none() || gives_up_output {
+                    return told;
+                }
+            } else {
+                is_alone = false;
             }
             match rest {
                 Rest::Lingering { until } if now >= until => {

@@ -2,6 +2,7 @@
 //! other through FIFOs, with a deadline that only a hang reaches.
 
 use super::*;
+use crate::mailbox::MAX_WAITING_EVENTS;
 use crate::runner::Progress;
 use cairn_model::{ReportKind, TaskIndex};
 use cairn_shared::message::Order;
