@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod fleet;
+pub mod http;
 pub mod insight;
 pub mod metric_definitions;
 pub mod plans;

@@ -18,7 +18,8 @@ mod snapshot;
 
 pub use link::{AgentLife, Parcel};
 pub use load::{
-    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run, read_plan,
+    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, last_moment, list_runs, load_run,
+    read_plan,
 };
 pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
 pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};

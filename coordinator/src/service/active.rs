@@ -140,7 +140,8 @@ fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime
             grows
         });
         for event in update.events {
-            if let Event::OwnerChanged { epoch } = event {
+            // The first owner has nobody before him whose orders were heard.
+            if let Event::OwnerChanged { epoch: epoch @ 2.. } = event {
                 // The service may have ended.
                 let _ = notes.send(Note::TakenOver { run: run.clone(), epoch: *epoch });
             }

@@ -72,6 +72,14 @@ pub struct Parsed {
     pub warnings: Diagnostics,
 }
 
+/// Reads a duration as plans have them: `90s`, `1h30m`, `2d`.
+///
+/// # Errors
+/// It is none: what to write instead.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    scalar::duration(text).map_err(|misfit| format!("{}: {}", misfit.message, misfit.help))
+}
+
 impl Parsed {
     /// The graph of the plan.
     ///

@@ -34,8 +34,14 @@ const BUCKETS: [(&str, &[f64]); 5] = [
     ("_reports", &BATCH_SIZES),
 ];
 
-/// Gauge: always 1; the label `version` says what runs.
-const BUILD_INFO: &str = "cairn_build_info";
+/// What runs.
+const BUILD_INFO: &str = concat!(
+    "# HELP cairn_build_info Always 1; the label says which version runs.\n",
+    "# TYPE cairn_build_info gauge\n",
+    "cairn_build_info{version=\"",
+    env!("CARGO_PKG_VERSION"),
+    "\"} 1\n\n",
+);
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +68,6 @@ impl Metrics {
     pub fn install() -> Result<Self, MetricsError> {
         let (recorder, metrics) = Self::new()?;
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
-        tell_build();
         Ok(metrics)
     }
 
@@ -86,6 +91,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = self.handle.render();
+        text.push_str(BUILD_INFO);
         process::write(&mut text);
         text
     }
@@ -97,21 +103,13 @@ impl Metrics {
     }
 }
 
-fn tell_build() {
-    metrics::describe_gauge!(BUILD_INFO, "Always 1; the label says which version runs.");
-    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rendered(record: impl Fn()) -> String {
         let (recorder, metrics) = Metrics::new().expect("sound buckets");
-        metrics::with_local_recorder(&recorder, || {
-            tell_build();
-            record();
-        });
+        metrics::with_local_recorder(&recorder, record);
         metrics.upkeep();
         metrics.render()
     }
