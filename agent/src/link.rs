@@ -15,6 +15,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 /// The version of what is said here.
 pub const LINK: u16 = 1;
 
+/// What [`Setup::queue_type`] says for queues on several brokers.
+pub const QUORUM: &str = "quorum";
+
 /// Bytes of a frame at most: orders of one message, in another form.
 const MAX_FRAME_BYTES: usize = 8 << 20;
 
@@ -37,10 +40,14 @@ pub enum ToChild {
         /// Which, as the child counts them.
         delivery: u64,
     },
+    /// How many attempts the agent takes from a shared queue now.
+    Room(u32),
     /// A task may write output.
     Started(LogName),
-    /// A task writes no more output. Of a task that has printed nothing nothing is said.
+    /// A task writes no more output.
     Ended(LogName),
+    /// A task has ended that has printed nothing: there is no log.
+    Silent(LogName),
     /// Say that the agent ends in good order, and end.
     Goodbye,
 }
@@ -112,8 +119,6 @@ pub struct Beat {
     pub draining: bool,
     /// What it holds.
     pub holds: Vec<Held>,
-    /// How many attempts it takes from a shared queue now.
-    pub room: u32,
     /// How it stands.
     pub status: Status,
 }

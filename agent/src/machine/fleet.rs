@@ -13,6 +13,9 @@ pub const RETELL_AFTER: Duration = Duration::from_secs(5);
 /// slot waits for the disk between two short tasks.
 const AHEAD_SPAN: Duration = Duration::from_millis(80);
 
+/// Processes that must have ended before anybody judges how long the next ones will take.
+const MIN_SAMPLES: u32 = 16;
+
 /// Attempts handed to the runner beyond its slots, for each slot, at most.
 const MAX_AHEAD_PER_SLOT: u64 = 64;
 
@@ -68,13 +71,15 @@ pub(super) struct Fleet {
     unanswered_at: BTreeMap<AttemptId, Timestamp>,
     draining: bool,
     suspended: bool,
-    /// How long a process takes, as a moving mean in microseconds; 0 as long as nobody knows.
+    /// How long a process takes, as a moving mean in microseconds.
     mean_micros: u64,
+    /// How many have ended, up to [`MIN_SAMPLES`].
+    samples: u32,
 }
 
 impl Fleet {
     fn ahead(&self) -> usize {
-        if self.mean_micros == 0 {
+        if self.samples < MIN_SAMPLES {
             return 0;
         }
         let span = u64::try_from(AHEAD_SPAN.as_micros()).unwrap_or(u64::MAX);
@@ -122,6 +127,7 @@ impl Machine {
             draining: false,
             suspended: true,
             mean_micros: 0,
+            samples: 0,
             capacity,
         };
         Self { fleet: Some(fleet), ..Self::new(0) }.with_slots()
@@ -206,6 +212,18 @@ impl Machine {
     #[must_use]
     pub fn is_under_way(&self, id: AttemptId) -> bool {
         self.running.contains_key(&id) || self.queue.contains(id) || self.awaits(id).is_some()
+    }
+
+    /// Whether an attempt has started and not ended.
+    #[must_use]
+    pub fn is_running(&self, id: AttemptId) -> bool {
+        self.running.contains_key(&id)
+    }
+
+    /// Whether an attempt waits for a grant.
+    #[must_use]
+    pub fn is_awaiting_grant(&self, id: AttemptId) -> bool {
+        self.awaits(id).is_some()
     }
 
     /// Whether an attempt that was to be started is to be stopped instead.
@@ -370,7 +388,8 @@ impl Machine {
             let took = ended.finished_at.since(ended.started_at).as_micros();
             let took = u64::try_from(took).unwrap_or(u64::MAX).max(1);
             // An eighth of each new one: a change of kind is followed within some ten tasks.
-            let mean = if fleet.mean_micros == 0 { took } else { fleet.mean_micros };
+            let mean = if fleet.samples == 0 { took } else { fleet.mean_micros };
+            fleet.samples = MIN_SAMPLES.min(fleet.samples + 1);
             fleet.mean_micros = (mean - mean / 8).saturating_add(took / 8).max(1);
         }
     }

@@ -1,6 +1,7 @@
 //! The commands, one a module: what they take (`Args`), and what they do (`execute`).
 
 mod act;
+mod agent;
 mod bench;
 mod completions;
 mod config;
@@ -50,6 +51,7 @@ pub enum Command {
     Import(import::Args),
     Schema(schema::Args),
     Coordinator(coordinator::Args),
+    Agent(agent::Args),
     Bench(bench::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -58,7 +60,7 @@ pub enum Command {
 impl Command {
     /// Whether it stays in the foreground and has a log of its own.
     pub fn is_daemon(&self) -> bool {
-        matches!(self, Self::Coordinator(_))
+        matches!(self, Self::Coordinator(_) | Self::Agent(_))
     }
 }
 
@@ -92,6 +94,7 @@ pub fn execute(command: &Command, global: &Global, context: &Context) -> Result<
         Command::Import(args) => import::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),
         Command::Coordinator(args) => coordinator::execute(args, global, context),
+        Command::Agent(args) => agent::execute(args, global, context),
         Command::Bench(args) => bench::execute(args, context),
         Command::Config(args) => config::execute(args, global, context),
         Command::Completions(args) => completions::execute(args, context),

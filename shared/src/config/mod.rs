@@ -24,7 +24,9 @@ mod layers;
 mod reader;
 mod values;
 
-pub use values::{LogConfig, LogFormat, SecretUrl, TransportUrl, UrlError, duration, optional_duration};
+pub use values::{
+    LogConfig, LogFormat, SecretUrl, TransportUrl, UrlError, duration, optional_duration, resource_amount,
+};
 
 use layers::Node;
 use serde::Serialize;

@@ -168,6 +168,14 @@ macro_rules! as_text {
 
 as_text!(SecretUrl, TransportUrl);
 
+/// Reads an amount of a resource as a plan does, in thousandths: `2`, `0.5`, `512MiB`.
+///
+/// # Errors
+/// It is no amount: what is wrong, and what to write instead.
+pub fn resource_amount(name: &str, text: &str) -> Result<u64, String> {
+    scalar::amount(name, text).map_err(|wrong| format!("{}; {}", wrong.message, wrong.help))
+}
+
 /// For `#[serde(with = "…")]`: a duration as in a plan, `10s`, `1h30m`.
 pub mod duration {
     use super::{Deserialize, Deserializer, Serializer, scalar};

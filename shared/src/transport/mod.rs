@@ -194,7 +194,8 @@ impl Drop for Receipt {
 pub enum Health {
     /// Not connected yet, or not any more; it goes on trying. With the cause, for people.
     Down(Arc<str>),
-    /// The broker takes no messages for now (its memory or disk is short), with its reason. What is published waits.
+    /// The broker takes no messages for now (its memory or disk is short), with its reason. What is published waits. A
+    /// broker tells it to those who publish, when they do.
     Blocked(Arc<str>),
     /// Messages flow. With what it is connected to, for people: `RabbitMQ 3.10.8`.
     Up(Arc<str>),

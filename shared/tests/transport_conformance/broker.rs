@@ -14,6 +14,8 @@ pub struct Broker {
     directory: PathBuf,
     url: String,
     ours: bool,
+    config: String,
+    tls_port: u16,
     vhosts_taken: AtomicU32,
 }
 
@@ -21,7 +23,7 @@ impl Broker {
     /// The node for cases that leave it as it was: the one that is named, or one of our own.
     pub fn for_cases() -> Option<Arc<Self>> {
         match std::env::var_os("CAIRN_TEST_RABBITMQ") {
-            Some(directory) => Some(Arc::new(Self::at(PathBuf::from(directory), false))),
+            Some(directory) => Some(Arc::new(Self::at(PathBuf::from(directory), String::new(), 0))),
             None => Self::own(),
         }
     }
@@ -30,9 +32,11 @@ impl Broker {
     pub fn own() -> Option<Arc<Self>> {
         let directory =
             std::env::temp_dir().join(format!("cairn-broker-{}-{}", std::process::id(), number()));
-        let started = script(&directory, "start", &[]);
+        std::fs::create_dir_all(&directory).unwrap();
+        let (config, tls_port) = tls(&directory);
+        let started = start(&directory, &config);
         if started.status.success() {
-            return Some(Arc::new(Self::at(directory, true)));
+            return Some(Arc::new(Self::at(directory, config, tls_port)));
         }
         script(&directory, "wipe", &[]);
         let why = String::from_utf8_lossy(&started.stderr);
@@ -44,9 +48,10 @@ impl Broker {
         None
     }
 
-    fn at(directory: PathBuf, ours: bool) -> Self {
+    fn at(directory: PathBuf, config: String, tls_port: u16) -> Self {
         let url = std::fs::read_to_string(directory.join("url")).expect("the node has no address");
-        let broker = Self { directory, url: url.trim().to_owned(), ours, vhosts_taken: AtomicU32::new(0) };
+        let (url, ours) = (url.trim().to_owned(), tls_port > 0);
+        let broker = Self { directory, url, ours, config, tls_port, vhosts_taken: AtomicU32::new(0) };
         let vhosts: Vec<_> = (0..VHOSTS).map(|number| format!(r#"{{"name":"{}"}}"#, vhost(number))).collect();
         let rights = |number| {
             format!(
@@ -84,13 +89,22 @@ impl Broker {
         format!("amqp://{user}:{password}@{place}")
     }
 
+    /// The same over TLS, and by which certificate it is known.
+    pub fn tls_url(&self, vhost: &str) -> (String, String) {
+        let url = self.url(vhost);
+        let (user, vhost) = (url.split_once('@').unwrap().0, url.rsplit_once('/').unwrap().1);
+        let user = user.replace("amqp://", "amqps://");
+        let certificate = std::fs::read_to_string(self.directory.join("certificate.pem")).unwrap();
+        (format!("{user}@127.0.0.1:{}/{vhost}", self.tls_port), certificate)
+    }
+
     /// rabbitmqctl.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         successful(script(&self.directory, "ctl", arguments), arguments)
     }
 
     pub fn start(&self) {
-        successful(script(&self.directory, "start", &[]), &["start"]);
+        successful(start(&self.directory, &self.config), &["start"]);
     }
 
     /// Ends it as a failure of the machine would.
@@ -107,6 +121,8 @@ impl Drop for Broker {
     fn drop(&mut self) {
         if self.ours {
             script(&self.directory, "wipe", &[]);
+            // What is left is the certificate.
+            std::fs::remove_dir_all(&self.directory).unwrap();
             return;
         }
         for number in 0..VHOSTS {
@@ -123,6 +139,48 @@ fn vhost(number: u32) -> String {
 fn number() -> u32 {
     static MADE: AtomicU32 = AtomicU32::new(0);
     MADE.fetch_add(1, Ordering::Relaxed)
+}
+
+fn start(directory: &Path, config: &str) -> Output {
+    let mut command = Command::new(SCRIPT);
+    command.arg("start").arg(directory).env("CAIRN_RABBITMQ_CONFIG", config);
+    command.output().expect("the script cannot be run")
+}
+
+/// A certificate for 127.0.0.1, and what makes a node use it; with the port.
+fn tls(directory: &Path) -> (String, u16) {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=cairn test", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args([
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "certificate.pem",
+        ])
+        .current_dir(directory)
+        .output();
+    let made = made.expect("openssl cannot be run");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = directory.display();
+    let config = format!(
+        "listeners.ssl.default = 127.0.0.1:{port}\nssl_options.verify = verify_none\n\
+         ssl_options.certfile = {place}/certificate.pem\nssl_options.keyfile = {place}/key.pem\n"
+    );
+    (config, port)
 }
 
 fn script(directory: &Path, command: &str, arguments: &[&str]) -> Output {

@@ -1,9 +1,9 @@
 //! A broker that fails under way. Each case leaves it running.
 
 use crate::fixture::{
-    End, OverAmqp, SOON, WHILE, agent, healthy, message, next, next_id, publish, subscribe,
+    End, OverAmqp, SOON, WHILE, agent, cause, healthy, message, next, next_id, publish, subscribe,
 };
-use cairn_shared::transport::amqp::Role;
+use cairn_shared::transport::amqp::{Amqp, Role, Settings};
 use cairn_shared::transport::{Address, Health};
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -17,6 +17,7 @@ type Case = fn(OverAmqp) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub fn cases() -> Vec<(&'static str, Case)> {
     vec![
+        ("speaks_through_tls", |place| Box::pin(speaks_through_tls(place))),
         ("survives_the_end_of_its_queue", |place| Box::pin(survives_the_end_of_its_queue(place))),
         ("survives_a_purge", |place| Box::pin(survives_a_purge(place))),
         ("makes_again_what_was_deleted", |place| Box::pin(makes_again_what_was_deleted(place))),
@@ -187,6 +188,14 @@ async fn makes_again_what_was_deleted(place: OverAmqp) {
     publish(&coordinator, &Address::Output, 0).await;
     place.ctl(&["delete_queue", "cairn.output"]);
     publish(&coordinator, &Address::Output, 1).await;
+    let delete = format!(
+        r#"rabbit_exchange:delete(rabbit_misc:r(<<"{}">>, exchange, <<"cairn.events">>), false, <<"test">>)."#,
+        place.vhost
+    );
+    place.broker.ctl(&["eval", &delete]);
+    publish(&coordinator, &Address::Events("run".to_owned()), 2).await;
+    let exchanges = place.ctl(&["list_exchanges", "name"]);
+    assert!(exchanges.contains("cairn.events"), "{exchanges}");
     let mut received = subscribe(&coordinator, &Address::Output, 1).await;
     assert_eq!(next_id(&mut received).await, "1");
 }
@@ -221,4 +230,19 @@ async fn waits_while_the_broker_is_short_of_memory(place: OverAmqp) {
     }
     assert!(waiting.await.unwrap().iter().all(Result::is_ok));
     assert!(matches!(*coordinator.health().borrow(), Health::Up(_)));
+}
+
+async fn speaks_through_tls(place: OverAmqp) {
+    let (url, certificate) = place.broker.tls_url(&place.vhost);
+    let settings = Settings { url: url.parse().unwrap(), ..place.settings(Role::Coordinator) };
+    let trusting = Settings { certificate_authority: Some(certificate), ..settings.clone() };
+    let end = Arc::new(Amqp::connect(trusting)) as End;
+    let mut received = subscribe(&end, &Address::Coordinator, 1).await;
+    publish(&end, &Address::Coordinator, "hidden").await;
+    assert_eq!(next_id(&mut received).await, "hidden");
+    let why = cause(&(Arc::new(Amqp::connect(settings.clone())) as End)).await;
+    assert!(why.starts_with("no TLS with 127.0.0.1") && why.contains("certificate"), "{why}");
+    let plain = Settings { url: url.replace("amqps", "amqp").parse().unwrap(), ..settings };
+    let why = cause(&(Arc::new(Amqp::connect(plain)) as End)).await;
+    assert!(why.contains("TLS") || why.contains("is it a broker"), "{why}");
 }

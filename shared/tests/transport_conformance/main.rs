@@ -22,8 +22,8 @@ use cairn_shared::transport::amqp::QueueType;
 use fixture::{Fixture, OverAmqp, WithinProcess};
 use std::time::Duration;
 
-/// What no case needs, on any machine.
-const CASE_LIMIT: Duration = Duration::from_secs(60);
+/// What no case needs: on a busy machine the slowest, which starts the broker again, has taken 35.
+const CASE_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn within_one_process() {

@@ -198,7 +198,7 @@ impl<'a> Publisher<'a> {
         let Some(Sent { mut entry, came_back }) = self.sent.remove(&number) else { return };
         let outbox = &self.shared.outbox;
         match confirmation {
-            _ if came_back && matches!(entry.to, Address::Agent(_)) || entry.returns >= MAX_RETURNS => {
+            _ if came_back && (matches!(entry.to, Address::Agent(_)) || entry.returns >= MAX_RETURNS) => {
                 outbox.settle(entry, Err(PublishError::Unroutable));
             }
             _ if came_back => {

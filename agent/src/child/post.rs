@@ -1,0 +1,406 @@
+//! The child's loop: what comes from the broker goes to the keeper, and the other way.
+
+use super::http::State;
+use super::output::{MAX_WAITING_NAMES, News, Shipper};
+use super::uplink::{Overflow, Uplink};
+use crate::keeper::job::logs;
+use crate::link::{Beat, Setup, ToChild, ToKeeper};
+use crate::metric_definitions::{
+    ATTEMPTS, JOURNAL_APPEND_SECONDS, JOURNAL_APPENDS, LEASE_HELD, RESTARTS, SLOTS, STALE_ORDERS,
+    TASK_DURATION, TASKS, UNREADABLE,
+};
+use cairn_shared::message::codec::decode;
+use cairn_shared::message::wire::{
+    Heartbeat, Hello, RunOrders, RunReports, ToAgent, ToCoordinator, WireOrder, WireOutcome, WireReport,
+    WireReportKind,
+};
+use cairn_shared::transport::{Address, Delivery, Health, Receipt, SubscribeError, Transport};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+/// Deliveries of the agent's own queue that may be under way.
+const OWN_WINDOW: u16 = 64;
+
+/// The same of the shared queue: what waits here could run elsewhere.
+const SHARED_WINDOW: u16 = 1;
+
+/// How long an agent without room keeps its place at the shared queue, and with it a delivery that others could take.
+const PLACE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How soon an address is listened at again that somebody else has, or that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ends of attempts that are remembered, so that one that is told again is counted once.
+const MAX_COUNTED: usize = 16_384;
+
+/// How long a goodbye may take.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From here on the signals by which people and service managers end a process do nothing.
+pub(super) fn ignore_signals() -> std::io::Result<Vec<Signal>> {
+    [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].into_iter().map(signal).collect()
+}
+
+type Subscribed = mpsc::Receiver<Delivery>;
+
+pub(super) struct Post {
+    hello: Hello,
+    transport: Arc<dyn Transport>,
+    uplink: Uplink,
+    to_keeper: mpsc::Sender<ToKeeper>,
+    news: mpsc::Sender<News>,
+    state: State,
+    own: Option<Subscribed>,
+    work: Option<Subscribed>,
+    subscribing: Option<oneshot::Receiver<Subscribed>>,
+    receipts: HashMap<u64, Receipt>,
+    deliveries: u64,
+    /// Attempts that the agent takes from the shared queue now.
+    room: u32,
+    linked: bool,
+    welcomed: bool,
+    /// The sign of life that the broker does not have yet.
+    beating: Option<oneshot::Receiver<bool>>,
+    counted: HashSet<(String, u32, u32)>,
+    last: Beat,
+}
+
+impl Post {
+    pub fn new(
+        setup: Setup,
+        transport: Arc<dyn Transport>,
+        to_keeper: mpsc::Sender<ToKeeper>,
+        state: State,
+    ) -> Self {
+        let Setup { hello, directory, .. } = setup;
+        // Unique among all messages of this agent: children of one life follow each other in time.
+        let prefix = format!("{}-{:x}-{}", hello.agent, hello.incarnation, std::process::id());
+        let uplink = Uplink::start(transport.clone(), prefix);
+        let (news, heard) = mpsc::channel(MAX_WAITING_NAMES);
+        let shipper = Shipper {
+            agent: hello.agent.clone(),
+            logs: logs(Path::new(&directory)),
+            uplink: uplink.clone(),
+            to_keeper: to_keeper.clone(),
+        };
+        tokio::spawn(shipper.run(heard));
+        Self {
+            hello,
+            transport,
+            uplink,
+            to_keeper,
+            news,
+            state,
+            own: None,
+            work: None,
+            subscribing: None,
+            receipts: HashMap::new(),
+            deliveries: 0,
+            room: 0,
+            linked: false,
+            welcomed: false,
+            beating: None,
+            counted: HashSet::new(),
+            last: Beat::default(),
+        }
+    }
+
+    /// Carries messages until the keeper is gone, or has let the child go (`true`).
+    pub async fn run(mut self, mut from_keeper: mpsc::Receiver<ToChild>) -> bool {
+        let mut health = self.transport.health();
+        let mut own = self.subscribe(Address::Agent(self.hello.agent.clone()), OWN_WINDOW);
+        health.mark_changed();
+        loop {
+            let is_healthy = tokio::select! {
+                frame = from_keeper.recv() => match frame {
+                    Some(ToChild::Goodbye) => {
+                        self.say_goodbye().await;
+                        // The keeper ends now; its socket tells when.
+                        while from_keeper.recv().await.is_some() {}
+                        return true;
+                    }
+                    Some(frame) => self.keeper_said(frame).await,
+                    None => return false,
+                },
+                Ok(subscribed) = &mut own, if self.own.is_none() => {
+                    self.own = Some(subscribed);
+                    self.say_hello()
+                }
+                delivery = next(&mut self.own) => match delivery {
+                    Some(delivery) => self.delivered(delivery, false).await,
+                    None => {
+                        self.own = None;
+                        own = self.subscribe(Address::Agent(self.hello.agent.clone()), OWN_WINDOW);
+                        Ok(())
+                    }
+                },
+                subscribed = arrived(&mut self.subscribing) => {
+                    (self.subscribing, self.work) = (None, subscribed);
+                    Ok(())
+                }
+                delivery = next(&mut self.work), if self.room > 0 => match delivery {
+                    Some(delivery) => self.delivered(delivery, true).await,
+                    None => {
+                        self.work = None;
+                        self.take_place();
+                        Ok(())
+                    }
+                },
+                () = tokio::time::sleep(PLACE_PATIENCE), if self.room == 0 && self.work.is_some() => {
+                    self.work = None;
+                    Ok(())
+                }
+                Ok(()) = health.changed() => {
+                    let health = health.borrow_and_update().clone();
+                    self.told_health(&health).await
+                }
+            };
+            if let Err(Overflow) = is_healthy {
+                // The next child begins with nothing to say, and is told all that matters.
+                tracing::error!("more is said than the broker takes: the child starts again");
+                return true;
+            }
+        }
+    }
+
+    /// Listens at an address, now or when that can be.
+    fn subscribe(&self, address: Address, window: u16) -> oneshot::Receiver<Subscribed> {
+        let (tell, told) = oneshot::channel();
+        let transport = self.transport.clone();
+        tokio::spawn(async move {
+            let mut last_cause = String::new();
+            while !tell.is_closed() {
+                match transport.subscribe(&address, window).await {
+                    // Who asked may be gone: then the subscription ends with its receiver.
+                    Ok(subscribed) => return drop(tell.send(subscribed)),
+                    Err(SubscribeError::Closed) => return,
+                    Err(error) if error.to_string() == last_cause => {}
+                    Err(error @ SubscribeError::Taken) => {
+                        tracing::error!("another agent of this name is connected: give each its own `id`");
+                        last_cause = error.to_string();
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, ?address, "cannot listen");
+                        last_cause = error.to_string();
+                    }
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        });
+        told
+    }
+
+    /// Takes a place at the shared queue.
+    fn take_place(&mut self) {
+        if let Some(capability) = &self.hello.capability
+            && self.room > 0
+            && self.work.is_none()
+            && self.subscribing.is_none()
+        {
+            self.subscribing = Some(self.subscribe(Address::Work(capability.clone()), SHARED_WINDOW));
+        }
+    }
+
+    async fn told_health(&mut self, health: &Health) -> Result<(), Overflow> {
+        match health {
+            Health::Up(peer) => tracing::info!(%peer, "connected"),
+            Health::Down(cause) => tracing::warn!(%cause, "not connected"),
+            Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages for now"),
+        }
+        let linked = matches!(health, Health::Up(_));
+        if linked == self.linked {
+            return Ok(());
+        }
+        self.linked = linked;
+        self.state.readiness().linked.store(linked, Ordering::Relaxed);
+        self.tell(ToKeeper::Linked(linked)).await;
+        self.say_hello()
+    }
+
+    fn say_hello(&mut self) -> Result<(), Overflow> {
+        if !self.linked || self.own.is_none() || self.welcomed {
+            return Ok(());
+        }
+        let hello = Hello { draining: self.last.draining, ..self.hello.clone() };
+        self.sign_of_life(ToCoordinator::Hello(hello))
+    }
+
+    /// Says one at a time: what the broker has not taken yet says all that a second one would.
+    fn sign_of_life(&mut self, message: ToCoordinator) -> Result<(), Overflow> {
+        if let Some(beating) = &mut self.beating
+            && matches!(beating.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        {
+            return Ok(());
+        }
+        self.beating = Some(self.uplink.ask(message)?);
+        Ok(())
+    }
+
+    async fn keeper_said(&mut self, frame: ToChild) -> Result<(), Overflow> {
+        match frame {
+            ToChild::Beat(beat) => {
+                self.show(&beat);
+                let Beat { sequence, draining, holds, .. } = (*beat).clone();
+                self.last = *beat;
+                if self.linked && self.welcomed {
+                    let Hello { agent, incarnation, .. } = self.hello.clone();
+                    let beat = Heartbeat { agent, incarnation, sequence, draining, holds };
+                    self.sign_of_life(ToCoordinator::Heartbeat(beat))?;
+                } else {
+                    self.say_hello()?;
+                }
+                self.tell(ToKeeper::Alive).await;
+            }
+            ToChild::Reports { run, reports } => {
+                reports.iter().for_each(|report| self.count(&run, report));
+                let Hello { agent, incarnation, .. } = self.hello.clone();
+                self.uplink.say(ToCoordinator::Reports(RunReports { agent, incarnation, run, reports }))?;
+            }
+            ToChild::Taken { delivery } => {
+                if let Some(receipt) = self.receipts.remove(&delivery) {
+                    self.uplink.settle(receipt)?;
+                }
+            }
+            ToChild::Room(room) => {
+                self.room = room;
+                self.take_place();
+            }
+            ToChild::Started(name) => self.news.try_send(News::Started(name)).map_err(|_| Overflow)?,
+            ToChild::Ended(name) => self.news.try_send(News::Ended(name)).map_err(|_| Overflow)?,
+            ToChild::Silent(name) => self.news.try_send(News::Silent(name)).map_err(|_| Overflow)?,
+            // A second setup, or a goodbye that the loop has seen.
+            ToChild::Setup(_) | ToChild::Goodbye => {}
+        }
+        Ok(())
+    }
+
+    async fn delivered(&mut self, delivery: Delivery, shared: bool) -> Result<(), Overflow> {
+        let Delivery { content_type, body, redelivered, receipt, .. } = delivery;
+        let said = match decode::<ToAgent>(&content_type, &body) {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!(%error, "a message cannot be read: to the dead letters");
+                metrics::counter!(UNREADABLE).increment(1);
+                receipt.reject();
+                return Ok(());
+            }
+        };
+        match said {
+            ToAgent::Orders(orders) => {
+                self.take_orders(orders, shared, redelivered, receipt).await;
+                return Ok(());
+            }
+            // Only work comes from a queue that agents share.
+            _ if shared => {}
+            ToAgent::Introduce => {
+                self.welcomed = false;
+                self.state.readiness().welcomed.store(false, Ordering::Relaxed);
+                self.say_hello()?;
+            }
+            ToAgent::Welcome(welcome) if welcome.incarnation == self.hello.incarnation => {
+                if !self.welcomed {
+                    tracing::info!(coordinator = welcome.coordinator, "welcomed");
+                }
+                self.welcomed = true;
+                self.state.readiness().welcomed.store(true, Ordering::Relaxed);
+                let (lease_millis, heartbeat_millis) = (welcome.lease_millis, welcome.heartbeat_millis);
+                self.tell(ToKeeper::Welcomed { lease_millis, heartbeat_millis }).await;
+            }
+            ToAgent::HeartbeatHeard { incarnation, sequence } if incarnation == self.hello.incarnation => {
+                self.tell(ToKeeper::Answered { sequence }).await;
+            }
+            // For an earlier life of the agent.
+            ToAgent::Welcome(_) | ToAgent::HeartbeatHeard { .. } => {}
+            ToAgent::Drain => self.tell(ToKeeper::Drain(true)).await,
+            ToAgent::Undrain => self.tell(ToKeeper::Drain(false)).await,
+        }
+        receipt.acknowledge();
+        Ok(())
+    }
+
+    async fn take_orders(&mut self, orders: RunOrders, shared: bool, redelivered: bool, receipt: Receipt) {
+        if shared {
+            let offers = orders.orders.iter().filter(|order| matches!(order, WireOrder::Offer(_))).count();
+            self.room = self.room.saturating_sub(u32::try_from(offers).unwrap_or(u32::MAX));
+        }
+        self.deliveries += 1;
+        let delivery = self.deliveries;
+        self.receipts.insert(delivery, receipt);
+        self.tell(ToKeeper::Orders { delivery, shared, redelivered, orders }).await;
+    }
+
+    async fn say_goodbye(&mut self) {
+        let Hello { agent, incarnation, .. } = self.hello.clone();
+        if let Ok(said) = self.uplink.ask(ToCoordinator::Goodbye { agent, incarnation }) {
+            let _ = tokio::time::timeout(GOODBYE_PATIENCE, said).await;
+        }
+        self.tell(ToKeeper::Done).await;
+    }
+
+    async fn tell(&self, frame: ToKeeper) {
+        // It fails only when the keeper is gone, which its socket tells.
+        let _ = self.to_keeper.send(frame).await;
+    }
+
+    fn show(&self, beat: &Beat) {
+        let status = &beat.status;
+        self.state.readiness().draining.store(beat.draining, Ordering::Relaxed);
+        let slots = self.hello.slots;
+        // What is handed to the runner ahead of its turn takes no slot.
+        let busy = status.processes.min(slots);
+        metrics::gauge!(SLOTS, "state" => "busy").set(busy);
+        metrics::gauge!(SLOTS, "state" => "free").set(slots - busy);
+        metrics::gauge!(ATTEMPTS).set(status.busy);
+        metrics::counter!(STALE_ORDERS).absolute(status.stale_orders);
+        metrics::counter!(JOURNAL_APPENDS).absolute(status.appends);
+        #[expect(clippy::cast_precision_loss, reason = "a metric of a few seconds")]
+        metrics::gauge!(JOURNAL_APPEND_SECONDS).set(status.append_micros as f64 / 1e6);
+        metrics::counter!(RESTARTS).absolute(status.restarts);
+        if let Some(held) = status.lease_held {
+            metrics::gauge!(LEASE_HELD).set(if held { 1.0 } else { 0.0 });
+        }
+    }
+
+    fn count(&mut self, run: &str, report: &WireReport) {
+        let WireReportKind::Finished { outcome, started_micros, finished_micros } = &report.kind else {
+            return;
+        };
+        if self.counted.len() >= MAX_COUNTED {
+            self.counted.clear();
+        }
+        if !self.counted.insert((run.to_owned(), report.task, report.attempt)) {
+            return;
+        }
+        let status = match outcome {
+            WireOutcome::Completed => "completed",
+            WireOutcome::Failed { .. } => "failed",
+            WireOutcome::Stopped => "stopped",
+            WireOutcome::NotStarted => "not_started",
+            WireOutcome::Lost { .. } => "lost",
+        };
+        metrics::counter!(TASKS, "status" => status).increment(1);
+        let took = u64::try_from(finished_micros.saturating_sub(*started_micros)).unwrap_or(0);
+        metrics::histogram!(TASK_DURATION).record(Duration::from_micros(took));
+    }
+}
+
+/// The next delivery of a subscription; for ever nothing without one.
+async fn next(subscribed: &mut Option<Subscribed>) -> Option<Delivery> {
+    match subscribed {
+        Some(subscribed) => subscribed.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a subscription under way came to; for ever nothing without one.
+async fn arrived(subscribing: &mut Option<oneshot::Receiver<Subscribed>>) -> Option<Subscribed> {
+    match subscribing {
+        Some(subscribing) => subscribing.await.ok(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,661 @@
+//! The keeper's loop.
+
+use super::core::{Core, Deed};
+use super::launch::{Child, delay_after};
+use super::logs::Logs;
+use super::scribe::{Scribe, Written};
+use super::start::job_maker;
+use super::{Ended, Event, KeeperError, Reload, Settings};
+use crate::journal::{JournalError, Record};
+use crate::lease::{Lease, Standing};
+use crate::link::{Beat, LINK, LogName, Setup, Status, ToChild, ToKeeper};
+use crate::machine::{AttemptId, Input};
+use crate::mailbox::Mailbox;
+use crate::runner::{Finished, Runner, RunnerEvent, StopReason, Urgency};
+use crate::runtime::{POLL_INTERVAL, outcome_of, reason_of};
+use cairn_model::{FailureKind, Outcome, Timestamp};
+use cairn_shared::clock::Clock;
+use cairn_shared::message::codec::Codec;
+use cairn_shared::message::wire::{Hello, PROTOCOL, WireReport};
+use sd_notify::NotifyState;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often an agent says hello that no coordinator has welcomed.
+const HELLO_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Beats that a child may leave unanswered; then it is replaced: a frozen one answers none. With a heartbeat of a fifth
+/// of the lease the new one is there before the lease ends.
+const MAX_UNANSWERED_BEATS: u32 = 2;
+
+/// How long a child may take from its start to its first word.
+const CHILD_START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A child that lived for so long did not fail at its start.
+const CHILD_IS_STABLE: Duration = Duration::from_secs(10);
+
+/// How long an agent that ends waits, with nothing running any more, for acknowledgements and for its logs to be taken.
+/// What was not acknowledged stands in the journal and is told by the next keeper.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits for its goodbye to be said.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Reports in a message at most.
+const MAX_REPORTS: usize = 512;
+
+/// What a keeper is made of.
+pub(super) struct Parts {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub core: Core,
+    pub runner: Runner,
+    pub scribe: Scribe,
+    pub logs: Logs,
+    pub mailbox: Arc<Mailbox>,
+    pub events: mpsc::Sender<Event>,
+    pub reload: Reload,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Working,
+    /// Nothing new is taken; what runs goes on.
+    Draining,
+    /// What runs is ended.
+    Stopping,
+    /// Goodbye is being said.
+    Leaving {
+        until: Timestamp,
+    },
+}
+
+pub(super) struct Keeper {
+    parts: Parts,
+    lease: Lease,
+    heartbeat: Option<Duration>,
+    /// Deeds that wait for the batch that is being written.
+    in_flight: Option<Vec<Deed>>,
+    reports: BTreeMap<u32, Vec<WireReport>>,
+    keys: HashMap<u64, AttemptId>,
+    ids: HashMap<AttemptId, u64>,
+    next_key: u64,
+    /// Logs of attempts that run.
+    open_logs: BTreeMap<u64, LogName>,
+    child: Option<Child>,
+    generation: u64,
+    child_since: Timestamp,
+    start_child_at: Option<Timestamp>,
+    failures: u32,
+    own_image: bool,
+    linked: bool,
+    sequence: u64,
+    beat_at: Timestamp,
+    told_room: u32,
+    poll_at: Option<Timestamp>,
+    /// When attempts whose lease has ended are killed if they still run.
+    hurry_at: Option<Timestamp>,
+    fenced: Vec<AttemptId>,
+    phase: Phase,
+    signals: u32,
+    drained_by_coordinator: bool,
+    quiet_since: Option<Timestamp>,
+    said_goodbye: bool,
+    status: Status,
+}
+
+impl Keeper {
+    pub fn new(parts: Parts, fresh: Vec<Record>) -> Self {
+        let now = parts.clock.now();
+        let in_flight = (!fresh.is_empty()).then(Vec::new);
+        if !fresh.is_empty() {
+            parts.scribe.append(fresh);
+        }
+        Self {
+            parts,
+            lease: Lease::default(),
+            heartbeat: None,
+            in_flight,
+            reports: BTreeMap::new(),
+            keys: HashMap::new(),
+            ids: HashMap::new(),
+            next_key: 0,
+            open_logs: BTreeMap::new(),
+            child: None,
+            generation: 0,
+            child_since: now,
+            start_child_at: Some(now),
+            failures: 0,
+            own_image: false,
+            linked: false,
+            sequence: 0,
+            beat_at: now,
+            told_room: 0,
+            poll_at: None,
+            hurry_at: None,
+            fenced: Vec::new(),
+            phase: Phase::Working,
+            signals: 0,
+            drained_by_coordinator: false,
+            quiet_since: None,
+            said_goodbye: false,
+            status: Status::default(),
+        }
+    }
+
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Result<Ended, KeeperError> {
+        let mailbox = self.parts.mailbox.clone();
+        let ended = loop {
+            let wait = self.next_deadline().map(|at| self.parts.clock.until(at));
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = mailbox.is_worth_a_look() => None,
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => None,
+            };
+            // First of all, whatever came: this process may have been asleep.
+            self.look_at_lease();
+            match event {
+                Some(Event::Written(result)) => match self.written(result) {
+                    Ok(()) => {}
+                    Err(error) => break Err(KeeperError::Journal(error)),
+                },
+                Some(event) => self.hear(event),
+                None => {}
+            }
+            self.read_mailbox(&mailbox);
+            self.on_time();
+            self.work();
+            if let Some(ended) = self.is_over() {
+                break Ok(ended);
+            }
+        };
+        if let Some(child) = &self.child {
+            child.kill();
+        }
+        let runner = self.parts.runner;
+        let _ = tokio::task::spawn_blocking(move || runner.shutdown(Urgency::Immediate)).await;
+        ended
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let beat = self.child.as_ref().map(|child| match child.is_attached {
+            true => self.beat_at,
+            false => self.child_since.plus(CHILD_START_PATIENCE),
+        });
+        let phase = match self.phase {
+            Phase::Leaving { until } => Some(until),
+            _ => self.quiet_since.map(|since| since.plus(LAST_WORDS_PATIENCE)),
+        };
+        let deadlines = [
+            self.parts.core.machine.next_deadline(),
+            self.lease.deadline(),
+            beat,
+            self.start_child_at,
+            self.poll_at,
+            self.hurry_at,
+            phase,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn look_at_lease(&mut self) {
+        let now = self.now();
+        if self.lease.look(now) != Standing::JustEnded {
+            return;
+        }
+        if self.parts.settings.hold {
+            tracing::warn!("the lease has ended; what runs goes on, as on_partition says");
+            return;
+        }
+        tracing::warn!("the lease has ended: no coordinator has answered in time; what runs is ended");
+        let reason = "the agent had no answer from a coordinator in time".into();
+        self.parts.core.give(Input::Fence { all: false, reason }, now);
+        let stops = self.parts.core.take_stops();
+        let is_late = self.lease.ends_at().is_some_and(|at| now >= at.plus(self.lease.margin()));
+        let urgency = if is_late { Urgency::Immediate } else { Urgency::Graceful };
+        stops.iter().for_each(|&id| self.stop(id, StopReason::LeaseEnded, urgency));
+        self.hurry_at = (!is_late && !stops.is_empty()).then(|| now.plus(self.lease.margin() / 2));
+        self.fenced = stops;
+    }
+
+    fn hear(&mut self, event: Event) {
+        let is_current = |generation| self.child.as_ref().is_some_and(|child| child.generation == generation);
+        match event {
+            Event::Said { generation, said } if is_current(generation) => self.child_said(said),
+            Event::Silent { generation, error } if is_current(generation) => {
+                if let Some(error) = error {
+                    tracing::warn!(%error, "the child cannot be understood");
+                }
+                self.replace_child();
+            }
+            Event::Gone { generation, how } if is_current(generation) => self.child_is_gone(&how),
+            Event::Said { .. } | Event::Silent { .. } | Event::Gone { .. } | Event::Written(_) => {}
+            Event::Terminate => self.terminate(),
+            Event::Reload => self.reload(),
+        }
+    }
+
+    fn child_said(&mut self, said: ToKeeper) {
+        let now = self.now();
+        if let Some(child) = &mut self.child {
+            child.unanswered = 0;
+        }
+        match said {
+            ToKeeper::Attached { link } => self.attached(link),
+            ToKeeper::Alive => {}
+            ToKeeper::Linked(linked) => {
+                self.linked = linked;
+                if linked {
+                    self.parts.core.give(Input::RecallAll, now);
+                }
+            }
+            ToKeeper::Welcomed { lease_millis, heartbeat_millis } => {
+                let lease = Duration::from_millis(lease_millis.max(1));
+                self.lease.welcomed(lease, now);
+                // Whatever was said, the agent must beat several times in a lease.
+                let heartbeat = Duration::from_millis(heartbeat_millis.max(1)).min(lease / 4);
+                self.heartbeat = Some(heartbeat.max(Duration::from_millis(1)));
+                self.beat_at = now;
+                self.parts.core.give(Input::Suspend(false), now);
+            }
+            ToKeeper::Answered { sequence } => self.lease.answered(sequence),
+            ToKeeper::Drain(on) => {
+                self.drained_by_coordinator = on;
+                self.parts.core.give(Input::Drain(on || self.phase != Phase::Working), now);
+                self.beat_at = now;
+            }
+            ToKeeper::Orders { delivery, shared, redelivered, orders } => {
+                self.parts.core.obey((delivery, shared, redelivered), orders, now);
+            }
+            ToKeeper::Shipped(name) => self.parts.logs.shipped(&name),
+            ToKeeper::Done => self.said_goodbye = true,
+        }
+    }
+
+    fn attached(&mut self, link: u16) {
+        if link != LINK {
+            tracing::warn!(
+                "the program on disk is of another version: the child is started from this keeper's own"
+            );
+            self.own_image = true;
+            self.failures = 0;
+            self.replace_child();
+            return;
+        }
+        let Some(child) = &mut self.child else { return };
+        child.is_attached = true;
+        child.tell(ToChild::Setup(Box::new(setup(&self.parts.settings, self.parts.core.incarnation))));
+        self.open_logs.values().for_each(|name| child.tell(ToChild::Started(name.clone())));
+        self.parts.logs.unshipped().for_each(|name| child.tell(ToChild::Ended(name.clone())));
+        self.beat_at = self.now();
+        self.told_room = 0;
+        // Without systemd this does nothing; it is no reason to stop when it fails.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    }
+
+    fn replace_child(&self) {
+        if let Some(child) = &self.child {
+            child.kill();
+        }
+    }
+
+    fn child_is_gone(&mut self, how: &str) {
+        let now = self.now();
+        self.child = None;
+        self.linked = false;
+        let lived = now.since(self.child_since);
+        self.failures = if lived >= CHILD_IS_STABLE { 1 } else { self.failures + 1 };
+        self.status.restarts += 1;
+        tracing::warn!(how, "the child has ended; tasks go on, and it is started again");
+        self.start_child_at = Some(now.plus(delay_after(self.failures)));
+    }
+
+    fn terminate(&mut self) {
+        let now = self.now();
+        self.signals += 1;
+        match self.signals {
+            1 => {
+                tracing::info!("draining: what runs goes on to its end; a second signal ends it");
+                let _ = sd_notify::notify(&[NotifyState::Stopping]);
+                self.phase = Phase::Draining;
+                self.parts.core.give(Input::Drain(true), now);
+                self.beat_at = now;
+            }
+            2 => {
+                tracing::info!("stopping: what runs is ended");
+                self.phase = Phase::Stopping;
+                let reason = "the agent was stopped".into();
+                self.parts.core.give(Input::Fence { all: true, reason }, now);
+            }
+            _ => self.parts.runner.stop_all(StopReason::ShuttingDown, Urgency::Immediate),
+        }
+    }
+
+    fn reload(&mut self) {
+        match (self.parts.reload)() {
+            Err(why) => tracing::error!("the configuration stays as it was: {why}"),
+            Ok(mut settings) => {
+                let old = &self.parts.settings;
+                let fixed = |settings: &Settings| {
+                    (
+                        settings.id.clone(),
+                        settings.slots,
+                        settings.resources.clone(),
+                        settings.backlog,
+                        settings.timers,
+                    )
+                };
+                if fixed(old) != fixed(&settings) || old.directory != settings.directory {
+                    tracing::warn!(
+                        "id, state, slots, backlog, timers and resources change with a restart only"
+                    );
+                    settings.id.clone_from(&old.id);
+                    settings.directory.clone_from(&old.directory);
+                    settings.resources.clone_from(&old.resources);
+                    (settings.slots, settings.backlog, settings.timers) =
+                        (old.slots, old.backlog, old.timers);
+                }
+                tracing::info!("the configuration was read again");
+                self.parts.core.jobs = job_maker(&settings);
+                self.parts.settings = settings;
+                // A new child introduces the agent as it is now, from the program that is on disk now.
+                self.failures = 0;
+                self.own_image = false;
+                self.replace_child();
+            }
+        }
+    }
+
+    fn read_mailbox(&mut self, mailbox: &Mailbox) {
+        if self.poll_at.is_some_and(|at| at > self.now()) {
+            return;
+        }
+        loop {
+            mailbox.take().into_iter().for_each(|event| self.runner_said(event));
+            let is_polled = self.keys.len() > self.parts.settings.slots.get();
+            self.poll_at = is_polled.then(|| self.now().plus(POLL_INTERVAL));
+            if !mailbox.hand_over(is_polled) {
+                return;
+            }
+        }
+    }
+
+    fn runner_said(&mut self, event: RunnerEvent) {
+        let now = self.now();
+        let input = match event {
+            RunnerEvent::Started { key, at, .. } => {
+                let Some(&id) = self.keys.get(&key) else { return };
+                Input::ProcessStarted { id, at }
+            }
+            RunnerEvent::Progress { key, progress } => {
+                let Some(&id) = self.keys.get(&key) else { return };
+                let message = (!progress.message.is_empty()).then(|| progress.message.into());
+                Input::ProcessProgress { id, permille: progress.permille, message }
+            }
+            RunnerEvent::Finished(finished) => match self.process_finished(&finished) {
+                Some(input) => input,
+                None => return,
+            },
+        };
+        self.parts.core.give(input, now);
+    }
+
+    fn process_finished(&mut self, finished: &Finished) -> Option<Input> {
+        let id = self.keys.remove(&finished.key)?;
+        self.ids.remove(&id);
+        if let Some(name) = self.open_logs.remove(&finished.key) {
+            if finished.output_bytes > 0 {
+                // The file has a line more where bytes were left out; the bound need not be that exact.
+                self.parts.logs.ended(name.clone(), finished.output_bytes - finished.left_out_bytes);
+                self.tell(ToChild::Ended(name));
+            } else {
+                self.tell(ToChild::Silent(name));
+            }
+        }
+        let started_at = finished.started_at.unwrap_or(finished.finished_at);
+        let outcome = outcome_of(finished);
+        Some(Input::ProcessFinished { id, outcome, started_at, finished_at: finished.finished_at })
+    }
+
+    /// What is due.
+    fn on_time(&mut self) {
+        let now = self.now();
+        if self.parts.core.machine.next_deadline().is_some_and(|at| at <= now) {
+            self.parts.core.give(Input::Tick, now);
+        }
+        if self.hurry_at.is_some_and(|at| at <= now) {
+            self.hurry_at = None;
+            for id in std::mem::take(&mut self.fenced) {
+                self.stop(id, StopReason::LeaseEnded, Urgency::Immediate);
+            }
+        }
+        if self.start_child_at.is_some_and(|at| at <= now) {
+            self.start_child(now);
+        }
+        match &self.child {
+            Some(child) if !child.is_attached && now >= self.child_since.plus(CHILD_START_PATIENCE) => {
+                tracing::warn!("the child says nothing: it is replaced");
+                child.kill();
+                self.child_since = now;
+            }
+            Some(child) if child.is_attached && now >= self.beat_at => self.beat(now),
+            _ => {}
+        }
+    }
+
+    fn start_child(&mut self, now: Timestamp) {
+        self.generation += 1;
+        let launch = &self.parts.settings.launch;
+        match launch.start(self.generation, self.own_image, &self.parts.events) {
+            Ok(child) => {
+                self.child = Some(child);
+                self.child_since = now;
+                self.start_child_at = None;
+            }
+            Err(error) => {
+                self.failures += 1;
+                tracing::error!(%error, program = %launch.program.display(), "the child cannot be started");
+                self.start_child_at = Some(now.plus(delay_after(self.failures)));
+            }
+        }
+    }
+
+    fn beat(&mut self, now: Timestamp) {
+        self.beat_at = now.plus(self.heartbeat.unwrap_or(HELLO_INTERVAL));
+        if let Some(child) = &mut self.child {
+            if child.unanswered >= MAX_UNANSWERED_BEATS {
+                tracing::warn!("the child does not answer: it is replaced");
+                child.kill();
+                return;
+            }
+            child.unanswered += 1;
+        }
+        self.sequence += 1;
+        self.lease.sent(self.sequence, now);
+        let machine = &self.parts.core.machine;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.status.processes = count(machine.processes());
+        self.status.busy = count(machine.busy());
+        self.status.stale_orders = self.parts.core.stale_orders();
+        self.status.lease_held = match self.lease.look(now) {
+            Standing::None => None,
+            standing => Some(standing == Standing::Held),
+        };
+        let beat = Beat {
+            sequence: self.sequence,
+            draining: machine.is_draining(),
+            holds: self.parts.core.holds(),
+            status: self.status,
+        };
+        self.tell(ToChild::Beat(Box::new(beat)));
+        self.flush(true);
+    }
+
+    /// Does what follows from all that was heard.
+    fn work(&mut self) {
+        self.flush(false);
+        self.flush_reports();
+        let room = u32::try_from(self.parts.core.machine.room()).unwrap_or(u32::MAX);
+        if self.parts.settings.capability.is_some() && room != self.told_room {
+            self.told_room = room;
+            self.tell(ToChild::Room(room));
+        }
+    }
+
+    /// Stops what is to be stopped, records what is to be recorded, and does what waits for nothing.
+    fn flush(&mut self, all: bool) {
+        let mut all = all;
+        loop {
+            for id in self.parts.core.take_stops() {
+                self.stop(id, StopReason::Cancelled, Urgency::Graceful);
+            }
+            if self.in_flight.is_some() || !(all || self.parts.core.has_work()) {
+                return;
+            }
+            let (records, deeds) = self.parts.core.take_batch(std::mem::take(&mut all));
+            if records.is_empty() {
+                self.perform(deeds);
+            } else {
+                self.parts.scribe.append(records);
+                self.in_flight = Some(deeds);
+            }
+        }
+    }
+
+    fn written(&mut self, result: Result<Written, JournalError>) -> Result<(), JournalError> {
+        let written = result?;
+        self.status.appends += 1;
+        self.status.append_micros = u64::try_from(written.took.as_micros()).unwrap_or(u64::MAX);
+        let deeds = self.in_flight.take().unwrap_or_default();
+        self.perform(deeds);
+        if written.is_long {
+            self.parts.scribe.rewrite(self.parts.core.snapshot());
+            self.in_flight = Some(Vec::new());
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, deeds: Vec<Deed>) {
+        for deed in deeds {
+            match deed {
+                Deed::Start(id) => self.start(id),
+                // What is not said now is said when messages flow again: the machine knows it.
+                Deed::Report(run, report) if self.linked => {
+                    let reports = self.reports.entry(run).or_default();
+                    reports.push(report);
+                    if reports.len() >= MAX_REPORTS {
+                        self.flush_reports();
+                    }
+                }
+                Deed::Report(..) => {}
+                Deed::Taken(delivery) => {
+                    self.flush_reports();
+                    self.tell(ToChild::Taken { delivery });
+                }
+                Deed::Settled(name) => self.parts.logs.settled(&name),
+            }
+        }
+    }
+
+    fn flush_reports(&mut self) {
+        for (run, reports) in std::mem::take(&mut self.reports) {
+            if let Some(run) = self.parts.core.runs.name(run) {
+                self.tell(ToChild::Reports { run: run.to_owned(), reports });
+            }
+        }
+    }
+
+    fn start(&mut self, id: AttemptId) {
+        let now = self.now();
+        let core = &mut self.parts.core;
+        let offer = core.offer(id).filter(|_| !core.machine.is_stopping(id));
+        let (Some(offer), Some(name)) = (offer, core.log_name(id)) else {
+            let outcome = Outcome::NotStarted;
+            core.give(Input::ProcessFinished { id, outcome, started_at: now, finished_at: now }, now);
+            return;
+        };
+        let key = self.next_key;
+        self.next_key += 1;
+        if let Err(refusal) = self.parts.runner.start(core.jobs.job(key, &name.run, &offer)) {
+            let message = reason_of(&refusal);
+            let outcome = Outcome::Failed { kind: FailureKind::StartFailed, message, exit_code: None };
+            core.give(Input::ProcessFinished { id, outcome, started_at: now, finished_at: now }, now);
+            return;
+        }
+        self.keys.insert(key, id);
+        self.ids.insert(id, key);
+        self.open_logs.insert(key, name.clone());
+        self.tell(ToChild::Started(name));
+    }
+
+    fn stop(&mut self, id: AttemptId, reason: StopReason, urgency: Urgency) {
+        // One that is still to be started is not started.
+        if let Some(&key) = self.ids.get(&id) {
+            self.parts.runner.stop(key, reason, urgency);
+        }
+    }
+
+    fn tell(&self, frame: ToChild) {
+        if let Some(child) = self.child.as_ref().filter(|child| child.is_attached) {
+            child.tell(frame);
+        }
+    }
+
+    /// How the keeper has ended, if it has.
+    fn is_over(&mut self) -> Option<Ended> {
+        let ended = match self.phase {
+            Phase::Working => return None,
+            Phase::Draining => Ended::Drained,
+            Phase::Stopping => Ended::Stopped,
+            Phase::Leaving { until } => {
+                let ended = if self.signals > 1 { Ended::Stopped } else { Ended::Drained };
+                return (self.said_goodbye || self.now() >= until || self.child.is_none()).then_some(ended);
+            }
+        };
+        let core = &self.parts.core;
+        if core.machine.busy() > 0 || core.has_work() || self.in_flight.is_some() {
+            self.quiet_since = None;
+            return None;
+        }
+        let now = self.now();
+        let since = *self.quiet_since.get_or_insert(now);
+        if core.machine.is_empty() && self.parts.logs.unshipped().next().is_none() && self.linked {
+            self.quiet_since = None;
+            self.phase = Phase::Leaving { until: now.plus(GOODBYE_PATIENCE) };
+            self.tell(ToChild::Goodbye);
+            return None;
+        }
+        (now >= since.plus(LAST_WORDS_PATIENCE)).then_some(ended)
+    }
+}
+
+fn setup(settings: &Settings, incarnation: u64) -> Setup {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Setup {
+        hello: Hello {
+            agent: settings.id.clone(),
+            incarnation,
+            protocol: (PROTOCOL, PROTOCOL),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            content_type: Codec::Bincode.content_type().to_owned(),
+            slots: count(settings.slots.get()),
+            backlog: settings.backlog,
+            timers: settings.timers,
+            resources: settings.resources.clone(),
+            labels: settings.labels.clone(),
+            capability: settings.capability.clone(),
+            draining: false,
+        },
+        transport: settings.transport.clone(),
+        queue_type: settings.queue_type.clone(),
+        listen: settings.listen.clone(),
+        directory: settings.directory.to_string_lossy().into_owned(),
+    }
+}
