@@ -2,6 +2,7 @@
 
 mod architecture;
 mod e2e;
+mod fleet;
 mod golden;
 mod ops;
 mod sim;

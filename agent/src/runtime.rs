@@ -285,6 +285,7 @@ pub fn spec(
         timers: MAX_TIMERS,
         resources,
         labels: local_labels(),
+        role: cairn_model::AgentRole::Own,
     }
 }
 

@@ -5,5 +5,5 @@ mod interrupt;
 mod kill;
 mod readme;
 mod real_input;
-mod support;
+pub mod support;
 mod trouble;

@@ -91,7 +91,12 @@ impl Place {
     /// All events of the log.
     pub fn events(&self) -> Vec<Value> {
         let text = self.ok(["events"]);
-        text.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect()
+        let events: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect();
+        for (at, event) in events.iter().enumerate() {
+            assert_eq!(event["position"].as_u64(), Some(at as u64 + 1), "positions have no gaps");
+        }
+        events
     }
 }
 
@@ -112,16 +117,18 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Checks what holds for the log of every run: positions and versions without gaps, each task ended exactly once
+/// Checks what holds for the log of every run: positions grow, versions have no gaps, each task ended exactly once
 /// (`ended`), nothing dispatched before all that it needs is completed. `edges` are pairs of task names.
 pub fn check_log(events: &[Value], edges: &[(String, String)], ended: usize) {
     let mut completed: HashMap<&str, u64> = HashMap::new();
     let mut terminal: HashMap<&str, u32> = HashMap::new();
     let mut first_dispatch: HashMap<&str, u64> = HashMap::new();
     let mut versions: HashMap<&str, u64> = HashMap::new();
-    for (at, event) in events.iter().enumerate() {
+    let mut last = 0;
+    for event in events {
         let position = event["position"].as_u64().expect("a position");
-        assert_eq!(position, at as u64 + 1, "positions have no gaps");
+        assert!(position > last, "positions grow");
+        last = position;
         let version = versions.entry(event["stream_id"].as_str().expect("a stream")).or_insert(0);
         *version += 1;
         assert_eq!(event["version"].as_u64(), Some(*version), "versions have no gaps: {event}");

@@ -8,8 +8,8 @@ use cairn_coordinator::store::file::{LogReader, Options};
 use cairn_coordinator::store::{Append, EventStore, FileStore, Holder};
 use cairn_engine::{RunStatus, State, TaskStatus, decide, next_deadline};
 use cairn_model::{
-    AgentSpec, Command, FailureKind, Outcome, Report, ReportKind, RunOptions, RunSubmitted, Scope, TaskIndex,
-    Timestamp,
+    AgentRole, AgentSpec, Command, FailureKind, Outcome, Report, ReportKind, RunOptions, RunSubmitted, Scope,
+    TaskIndex, Timestamp,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +112,7 @@ impl<'a> Script<'a> {
             timers: 64,
             resources: vec![("cpus".to_owned(), 3_500), ("memory".to_owned(), 8 << 30)],
             labels: vec![("os".to_owned(), "linux".to_owned())],
+            role: AgentRole::Own,
         })));
     }
 

@@ -2,6 +2,7 @@
 
 use super::{has_tool, must, root};
 use cairn_coordinator::metric_definitions::ALL;
+use cairn_shared::transport::metrics as transport;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,8 +11,8 @@ use std::process::Command;
 const OF_OTHERS: [&str; 6] = [
     "up",
     "cairn_build_info",
-    "cairn_transport_messages_total",
-    "cairn_transport_blocked_seconds_total",
+    transport::MESSAGES,
+    transport::BLOCKED_SECONDS,
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
 ];

@@ -15,6 +15,7 @@ fn root() -> PathBuf {
 }
 
 /// Whether a tool is installed. A missing one is an error where `CAIRN_REQUIRE_TOOLS` is 1, and told elsewhere.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn has_tool(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -2,8 +2,8 @@
 
 use super::random::Random;
 use super::world::{Happening, Life, World};
-use cairn_agent::machine::{Action, AttemptId, Input, Machine};
-use cairn_model::{AgentSpec, FailureKind, Outcome, Timestamp};
+use cairn_agent::machine::{Action, AttemptId, Input, Machine, Work};
+use cairn_model::{AgentSpec, FailureKind, Outcome, ReportKind, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Agent {
     pub fence_at: Option<Timestamp>,
     up: bool,
     processes: BTreeMap<AttemptId, Process>,
+    /// What it has been offered, and starts on a grant.
+    held: BTreeMap<AttemptId, Work>,
     /// The highest epoch that this life has heard of.
     epoch: u64,
     /// How far its clock is ahead of the coordinator's, or behind.
@@ -42,6 +44,7 @@ impl Agent {
             fence_at: None,
             up: false,
             processes: BTreeMap::new(),
+            held: BTreeMap::new(),
             epoch: 0,
             clock_offset_micros: offset,
             tick_at: None,
@@ -62,7 +65,7 @@ impl Agent {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.machine.busy() == 0 && self.processes.is_empty()
+        self.machine.busy() == 0 && self.processes.is_empty() && self.held.is_empty()
     }
 
     fn clock(&self, now: Timestamp) -> Timestamp {
@@ -102,6 +105,7 @@ impl World {
         place.up = false;
         place.fence_at = None;
         place.processes.clear();
+        place.held.clear();
         place.machine = Machine::new(0);
     }
 
@@ -140,11 +144,47 @@ impl World {
             return;
         }
         let is_old = epoch_of(&order).is_some_and(|epoch| epoch < place.epoch);
+        match order {
+            Input::Stop { id, .. } if !is_old => drop(place.held.remove(&id)),
+            Input::Forget { .. } => place.held.clear(),
+            Input::Recall { .. } if !is_old => self.ask_for_grants(life),
+            Input::Offer { id, work, .. } if !is_old && self.needs_grant(id) => {
+                self.agents[life.agent].held.insert(id, work);
+                return self.ask_for_grants(life);
+            }
+            _ => {}
+        }
+        let place = &mut self.agents[life.agent];
         place.epoch = place.epoch.max(epoch_of(&order).unwrap_or_default());
         let stale = place.machine.stale_orders();
         self.give(life.agent, order);
         let refused = self.agents[life.agent].machine.stale_orders() > stale;
         self.ensure(refused || !is_old, "an order of an epoch that is over is obeyed");
+    }
+
+    fn needs_grant(&self, id: AttemptId) -> bool {
+        self.plan.settings(id.task).at_most_once && !self.options.closed_fleet
+    }
+
+    fn ask_for_grants(&mut self, life: Life) {
+        let held = self.agents[life.agent].held.keys();
+        let asks: Vec<_> = held.map(|&id| (id, ReportKind::Accepted { awaits_grant: true })).collect();
+        if !asks.is_empty() {
+            self.send(life.agent, &Happening::Reports(life, asks));
+        }
+    }
+
+    /// What was asked for may start; what is not held any more has started, or must not.
+    pub fn grant(&mut self, life: Life, id: AttemptId, epoch: u64) {
+        let place = &mut self.agents[life.agent];
+        if !place.has_life(life.incarnation) || place.is_cut(self.now) || epoch < place.epoch {
+            return;
+        }
+        if let Some(work) = place.held.remove(&id) {
+            place.epoch = epoch;
+            self.summary.grants += 1;
+            self.give(life.agent, Input::Offer { id, epoch, work });
+        }
     }
 
     pub fn tick_agent(&mut self, life: Life) {
@@ -205,6 +245,7 @@ impl World {
         let row = self.durable.task(id.task);
         let is_out = row.status.is_out() && row.attempt == id.attempt;
         self.ensure(is_out, "a process of an attempt whose end is durable");
+        self.ensure(!self.needs_grant(id) || row.is_granted(), "a process whose grant is not durable");
         let count = self.starts.entry((id.task, id.attempt)).or_insert(0);
         *count += 1;
         let again = *count > 1;

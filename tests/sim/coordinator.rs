@@ -28,6 +28,7 @@ pub struct Log {
 struct Owed {
     length: usize,
     acknowledgements: Vec<(Life, AttemptId)>,
+    answers: Vec<Effect>,
 }
 
 /// A coordinator's life.
@@ -115,15 +116,18 @@ impl World {
     fn decide(&mut self, command: Command, acknowledgements: Vec<(Life, AttemptId)>) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut events = Vec::new();
-        match decide(&mut coordinator.state, command, self.now, &mut events) {
-            Ok(decision) => self.summary.stale_reports += u64::from(decision.stale_reports),
+        let answers = match decide(&mut coordinator.state, command, self.now, &mut events) {
+            Ok(decision) => {
+                self.summary.stale_reports += u64::from(decision.stale_reports);
+                decision.answers
+            }
             Err(rejection) => {
                 if !self.weather.calm {
                     self.trace.note(format!("  refused: {rejection}"));
                 }
                 return;
             }
-        }
+        };
         for event in events {
             self.trace.note(format!("  {event:?}"));
             let verdict = self.checker.take(&event);
@@ -144,7 +148,7 @@ impl World {
             self.log.events.push((self.now, event));
         }
         let same = coordinator.state == coordinator.folded;
-        coordinator.owed.push_back(Owed { length: self.log.events.len(), acknowledgements });
+        coordinator.owed.push_back(Owed { length: self.log.events.len(), acknowledgements, answers });
         self.ensure(same, "a fold over the events gives another state");
         self.check_books();
         self.sync();
@@ -156,8 +160,7 @@ impl World {
         let Some(coordinator) = &self.coordinator else { return };
         for (booked, counted) in coordinator.state.agents().iter().zip(&self.checker.agents) {
             let slots = booked.slots_used == counted.slots && booked.timers_used == counted.timers;
-            let mut resources = booked.spec.resources.iter().zip(&booked.free);
-            let resources = resources.all(|((name, amount), free)| amount - counted.taken[name] == *free);
+            let resources = booked.resources_used().all(|(name, used)| counted.taken[name] == used);
             self.ensure(booked.lost || (slots && resources), "the books are wrong");
         }
     }
@@ -205,7 +208,7 @@ impl World {
             return;
         };
         coordinator.syncing = false;
-        let (mut effects, mut acknowledgements) = (Vec::new(), Vec::new());
+        let (mut effects, mut acknowledgements, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for (at, event) in &self.log.events[self.log.durable..length] {
             apply(&mut self.durable, event, *at);
             if let Event::TaskDispatched { task, attempt, .. } = event {
@@ -216,6 +219,7 @@ impl World {
         self.log.durable = length;
         while let Some(owed) = coordinator.owed.pop_front_if(|owed| owed.length <= length) {
             acknowledgements.extend(owed.acknowledgements);
+            answers.extend(owed.answers);
         }
         for (life, id) in acknowledgements {
             let row = self.durable.task(id.task);
@@ -224,6 +228,7 @@ impl World {
             self.send(life.agent, &Happening::Order(life, Input::Acknowledge { id }));
         }
         self.carry_out(effects);
+        self.carry_out(answers);
         self.say_again();
         self.sync();
     }
@@ -251,9 +256,9 @@ impl World {
         for effect in effects {
             self.trace.note(format!("  {effect:?}"));
             let (task, attempt, agent) = match effect {
-                Effect::Offer { task, attempt, agent } | Effect::Stop { task, attempt, agent } => {
-                    (task, attempt, agent)
-                }
+                Effect::Offer { task, attempt, agent }
+                | Effect::Grant { task, attempt, agent }
+                | Effect::Stop { task, attempt, agent } => (task, attempt, agent),
                 Effect::Ended => {
                     for agent in 0..self.agents.len() {
                         let life = self.life(agent);
@@ -264,11 +269,18 @@ impl World {
             };
             self.ensure(self.dispatched.contains(&(task, attempt)), "an order goes out before it is durable");
             let id = AttemptId { run: 0, task, attempt };
+            let life = self.life_at(agent);
             let input = match effect {
+                Effect::Grant { .. } => {
+                    let row = self.durable.task(task);
+                    let is_over = !row.status.is_out() || row.attempt != attempt;
+                    self.ensure(is_over || row.is_granted(), "a grant goes out before it is durable");
+                    self.send(life.agent, &Happening::Grant(life, id, epoch));
+                    continue;
+                }
                 Effect::Offer { .. } => Input::Offer { id, epoch, work: self.work(task) },
                 _ => Input::Stop { id, epoch },
             };
-            let life = self.life_at(agent);
             self.send(life.agent, &Happening::Order(life, input));
         }
     }

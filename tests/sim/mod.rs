@@ -60,8 +60,9 @@ fn every_seed_keeps_the_invariants_and_ends() {
 fn everything_that_is_simulated_happens() {
     let mut sum = Summary::default();
     (0..150).for_each(|seed| sum.add(&run(seed)));
-    let Summary { steps, events, starts, agent_crashes, coordinator_crashes, stale_reports, .. } = sum;
-    for count in [steps, events, starts, agent_crashes, coordinator_crashes, stale_reports] {
+    let Summary { steps, events, starts, grants, agent_crashes, coordinator_crashes, stale_reports, .. } =
+        sum;
+    for count in [steps, events, starts, grants, agent_crashes, coordinator_crashes, stale_reports] {
         assert!(count > 50, "{sum:#?}");
     }
     for count in

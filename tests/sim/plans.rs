@@ -3,7 +3,7 @@
 use super::random::Random;
 use cairn_model::plan::{Backoff, Milestone, NewTask};
 use cairn_model::{
-    Action, AgentSpec, MilestoneIndex, Need, Plan, PlanBuilder, Retry, TaskIndex, TaskSettings,
+    Action, AgentRole, AgentSpec, MilestoneIndex, Need, Plan, PlanBuilder, Retry, TaskIndex, TaskSettings,
 };
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub fn fleet(random: &mut Random, closed: bool) -> Vec<AgentSpec> {
             timers: u32::try_from(random.between(1, 3)).expect("small"),
             resources,
             labels,
+            role: AgentRole::Own,
         }
     };
     (0..count).map(agent).collect()

@@ -69,6 +69,7 @@ pub struct Summary {
     pub steps: u64,
     pub events: u64,
     pub starts: u64,
+    pub grants: u64,
     pub agent_crashes: u64,
     pub coordinator_crashes: u64,
     /// Events that a crash undid.
@@ -88,6 +89,7 @@ impl Summary {
             (&mut self.steps, other.steps),
             (&mut self.events, other.events),
             (&mut self.starts, other.starts),
+            (&mut self.grants, other.grants),
             (&mut self.agent_crashes, other.agent_crashes),
             (&mut self.coordinator_crashes, other.coordinator_crashes),
             (&mut self.lost_events, other.lost_events),
@@ -115,6 +117,8 @@ pub struct Life {
 pub enum Happening {
     /// A message of a coordinator reaches an agent.
     Order(Life, Input),
+    /// An agent may start what it asked for; the epoch is that of who says so.
+    Grant(Life, AttemptId, u64),
     /// A message of an agent reaches whoever coordinates.
     Reports(Life, Vec<(AttemptId, ReportKind)>),
     Heartbeat(Life),
@@ -306,7 +310,7 @@ impl World {
         let (random, closed) = (&mut self.random, self.options.closed_fleet);
         self.queue.retain(|_, happening| match happening {
             Happening::Reports(..) => !closed && random.chance(500),
-            Happening::Order(..) | Happening::Heartbeat(_) => !closed,
+            Happening::Order(..) | Happening::Grant(..) | Happening::Heartbeat(_) => !closed,
             _ => true,
         });
         self.summary.lost_messages += (before - self.queue.len()) as u64;
@@ -315,6 +319,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Order(life, input) => self.obey(life, input),
+            Happening::Grant(life, id, epoch) => self.grant(life, id, epoch),
             Happening::Reports(life, reports) => self.hear(life, reports),
             Happening::Heartbeat(life) => self.greet(life),
             Happening::Beat(life) => {

@@ -448,3 +448,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -138,6 +138,7 @@ fn help(kind: &str, target: &Target) -> Option<String> {
         ("part-not-found", _) => "`cairn status RUN --all` shows all milestones and tasks",
         ("agent-not-found", _) => "`cairn agents` shows all agents",
         ("token-not-found", _) => "`cairn token list` shows all tokens",
+        ("not-possible-now", _) => "`cairn status RUN` shows where the run and its tasks stand",
         ("key-reused", _) => "use a key of its own for each plan, or leave --key out",
         _ => return None,
     };

@@ -29,7 +29,7 @@ const LATER_PATIENCE: Duration = Duration::from_secs(300);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Most bytes of an answer: the status of a million tasks has 300 MB.
 const MAX_ANSWER_BYTES: usize = 1 << 30;
-/// Most bytes of a refusal that are read.
+/// Most bytes of a refusal, or of a page of metrics, that are read.
 const MAX_PROBLEM_BYTES: usize = 4 << 20;
 /// Where the interface begins.
 const API: [&str; 2] = ["api", "v1"];
@@ -203,6 +203,15 @@ impl Client {
         // What is written without an answer has none.
         let bytes = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
         serde_json::from_slice(bytes).map_err(|error| problem::unreadable(&self.target, &error))
+    }
+
+    /// Reads an answer that is text.
+    ///
+    /// # Errors
+    /// It breaks off, or is too long.
+    pub async fn text(&self, response: Response) -> Result<String, Failure> {
+        let bytes = self.bytes(response, MAX_PROBLEM_BYTES).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     async fn bytes(&self, mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {

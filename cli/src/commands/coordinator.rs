@@ -110,6 +110,7 @@ async fn run(
             transport: transport.clone(),
             clock: clock.clone(),
             lease: config.lease,
+            route: config.route,
             log_ends: log_ends.clone(),
             max_active_runs: config.limits.active_runs,
         },

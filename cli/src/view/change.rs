@@ -2,6 +2,7 @@
 
 use super::sign;
 use crate::style::{self, Mark, Style, count};
+use cairn_agent::runner::harmless;
 use cairn_coordinator::http::model::EventBody;
 use cairn_engine::{MilestoneStatus, RunStatus, State, TaskStatus};
 use cairn_model::{Event, TaskIndex, Timestamp};
@@ -34,6 +35,12 @@ pub enum Change {
     Cancelled { task: String, attempt: u32 },
     /// Somebody paused, resumed or cancelled the run or a part of it.
     Steered { what: &'static str, part: Option<String>, reason: String },
+    /// A task that had ended is to run again.
+    Reopened { task: String, ended: String },
+    /// Nobody took an attempt in time, and there is to be another.
+    Expired { task: String, attempt: u32 },
+    /// An agent of the run is gone.
+    AgentLost { agent: String, reason: String },
     /// The local run is being stopped.
     Interrupted { reason: String },
 }
@@ -141,6 +148,13 @@ impl Change {
             },
             "TaskSkipped" => Self::Skipped { task: text("task")?, cause: text("cause").unwrap_or_default() },
             "TaskCancelled" => Self::Cancelled { task: text("task")?, attempt: attempt() },
+            "TaskReopened" => {
+                Self::Reopened { task: text("task")?, ended: text("ended").unwrap_or_default() }
+            }
+            "LeaseExpired" => Self::Expired { task: text("task")?, attempt: attempt() },
+            "AgentLost" => {
+                Self::AgentLost { agent: text("agent")?, reason: text("reason").unwrap_or_default() }
+            }
             "RunPaused" | "MilestonePaused" | "TaskPaused" => steered("paused"),
             "RunResumed" | "MilestoneResumed" | "TaskResumed" => steered("resumed"),
             "RunCancelRequested" | "MilestoneCancelRequested" | "TaskCancelRequested" => {
@@ -158,7 +172,8 @@ impl Change {
             Self::Started { .. } => TaskStatus::InProgress.into(),
             Self::Completed { .. } => TaskStatus::Completed.into(),
             Self::Failed { .. } => TaskStatus::Failed.into(),
-            Self::Retried { .. } => TaskStatus::Pending.into(),
+            Self::Retried { .. } | Self::Reopened { .. } | Self::Expired { .. } => TaskStatus::Pending.into(),
+            Self::AgentLost { .. } => TaskStatus::Failed.into(),
             Self::Skipped { .. } => TaskStatus::Skipped.into(),
             Self::Cancelled { .. } => TaskStatus::Cancelled.into(),
             Self::Interrupted { .. } | Self::Steered { what: "paused", .. } => RunStatus::Paused.into(),
@@ -192,10 +207,11 @@ impl Change {
                 write!(out, "{task}{} completed in {}", Nth(*attempt), style::duration(*took))
             }
             Self::Failed { task, attempt, message, took } => {
-                write!(out, "{task}{} failed after {}: {message}", Nth(*attempt), style::duration(*took))
+                let (took, message) = (style::duration(*took), one_line(message));
+                write!(out, "{task}{} failed after {took}: {message}", Nth(*attempt))
             }
             Self::Retried { task, attempt, message, retry_at, .. } => {
-                let wait = retry_at.since(at);
+                let (wait, message) = (retry_at.since(at), one_line(message));
                 match wait.is_zero() {
                     true => write!(out, "{task}{} is to be tried again: {message}", Nth(*attempt)),
                     false => {
@@ -208,15 +224,26 @@ impl Change {
             Self::Cancelled { task, attempt } => write!(out, "{task}{} cancelled", Nth(*attempt)),
             Self::Steered { what, part, reason } => {
                 let part = part.as_deref().unwrap_or("the run");
-                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
                 write!(out, "{part} is {what}{reason}")
             }
+            Self::Reopened { task, ended } => write!(out, "{task} was {ended}, and is run again"),
+            Self::Expired { task, attempt } => {
+                write!(out, "{task}{} is offered again: nobody has taken it", Nth(*attempt))
+            }
+            Self::AgentLost { agent, reason } => write!(out, "agent {agent} is lost: {reason}"),
             Self::Interrupted { reason } => {
                 write!(out, "{reason}: stopping what runs; once more kills it")
             }
             Self::Dispatched { .. } | Self::Progress { .. } => Ok(()),
         };
     }
+}
+
+/// What a task or a person says cannot steer the terminal.
+fn one_line(text: &str) -> String {
+    harmless(text.as_bytes()).replace(['\n', '\t'], " ")
 }
 
 /// Which attempt, if it is not the first.

@@ -5,7 +5,7 @@ use super::frame::{Frame, MilestoneView, RunningLine, RunningView};
 use cairn_coordinator::runtime::Update;
 use cairn_engine::{State, TaskStatus};
 use cairn_model::plan::Plan;
-use cairn_model::{Event, MilestoneIndex, TaskIndex, Timestamp};
+use cairn_model::{Ended, Event, MilestoneIndex, TaskIndex, Timestamp};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -178,6 +178,8 @@ impl Model {
                 self.retries += u32::from(*counts);
                 self.stop(*task);
             }
+            Event::LeaseExpired { task, .. } => self.stop(*task),
+            Event::TaskReopened { task, ended } => self.reopen(*task, *ended),
             Event::RunInterrupted { reason } => self.interrupted = Some(reason.clone()),
             _ => {}
         }
@@ -187,6 +189,18 @@ impl Model {
         if self.running.remove(&task).is_some() {
             self.milestone(task).running -= 1;
         }
+    }
+
+    fn reopen(&mut self, task: TaskIndex, ended: Ended) {
+        let milestone = self.milestone(task);
+        let count = match ended {
+            Ended::Completed => &mut milestone.completed,
+            Ended::Failed => &mut milestone.failed,
+            Ended::Skipped | Ended::Cancelled => &mut milestone.dropped,
+        };
+        *count = count.saturating_sub(1);
+        // What was done before is not done any more, and says as much of the speed.
+        self.open_weight += self.weight(task);
     }
 
     fn end(&mut self, task: TaskIndex) {

@@ -123,10 +123,13 @@ impl Model {
             Change::Failed { task, .. } => self.set(&task, TaskStatus::Failed),
             Change::Skipped { task, .. } => self.set(&task, TaskStatus::Skipped),
             Change::Cancelled { task, .. } => self.set(&task, TaskStatus::Cancelled),
-            Change::Retried { task, .. } => self.set(&task, TaskStatus::Pending),
+            Change::Retried { task, .. } | Change::Reopened { task, .. } | Change::Expired { task, .. } => {
+                self.set(&task, TaskStatus::Pending);
+            }
             Change::Submitted { .. }
             | Change::Milestone { .. }
             | Change::Steered { .. }
+            | Change::AgentLost { .. }
             | Change::Interrupted { .. } => {}
         }
     }

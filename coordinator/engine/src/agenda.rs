@@ -4,8 +4,9 @@
 //! them; `decide` only reads. So a replay of any prefix of the log leaves exactly what is still to be said.
 
 use crate::retry;
-use crate::state::{CANCELLING, State, TIMED_OUT, TaskStatus};
-use cairn_model::{Event, Failure, FailureKind, MilestoneIndex, Scope, TaskIndex, Timestamp};
+use crate::state::{AgentState, CANCELLING, State, TIMED_OUT};
+use crate::status::TaskStatus;
+use cairn_model::{AgentIndex, Event, Failure, FailureKind, MilestoneIndex, Scope, TaskIndex, Timestamp};
 use std::time::Duration;
 
 /// One thing that is due.
@@ -41,10 +42,17 @@ impl Agenda {
                 task.status.is_out() && task.attempt == attempt
             }
             // All tasks of a milestone can end before it starts: cancelled, or skipped one by one.
-            Self::StartMilestone(milestone) | Self::EndMilestone(milestone) => {
-                state.milestone(milestone).finished_at.is_none()
+            Self::StartMilestone(milestone) => {
+                let tally = state.milestone(milestone);
+                let waits = state.waits_for(state.graph.start(milestone));
+                tally.finished_at.is_none() && tally.started_at.is_none() && waits == 0
             }
-            Self::FailFast | Self::EndRun => !state.run().status.is_final(),
+            Self::EndMilestone(milestone) => {
+                let tally = state.milestone(milestone);
+                tally.finished_at.is_none() && tally.open == 0
+            }
+            Self::FailFast => !state.run().status.is_final(),
+            Self::EndRun => !state.run().status.is_final() && state.run().open_milestones == 0,
         }
     }
 
@@ -147,12 +155,13 @@ fn end_of_run(state: &State) -> Event {
     }
 }
 
-/// The end of an attempt that gave no result: the next one follows, unless the task is to end, or must never be
-/// started twice.
+/// The end of an attempt that gave no result: the next one follows, unless the task is to end, must never be started
+/// twice, or brings its agents down. What was interrupted has run.
 pub(crate) fn end_without_result(state: &State, task: TaskIndex, failure: Failure, now: Timestamp) -> Event {
     let row = state.task(task);
     let attempt = row.attempt;
-    if state.plan.settings(task).at_most_once {
+    let may_have_run = failure.kind == FailureKind::Interrupted || state.may_have_started(task);
+    if state.plan.settings(task).at_most_once && may_have_run {
         let failure = Failure {
             kind: FailureKind::OutcomeUnknown,
             message: format!("it may have run: {}; at_most_once forbids another attempt", failure.message),
@@ -163,7 +172,37 @@ pub(crate) fn end_without_result(state: &State, task: TaskIndex, failure: Failur
     if row.has(CANCELLING) {
         return Event::TaskCancelled { task, attempt };
     }
+    if let Some(poisoned) = poisoned(state, task, &failure) {
+        return fail(state, task, poisoned, now, now);
+    }
     Event::TaskRetryScheduled { task, attempt, failure: Box::new(failure), counts: false, retry_at: now }
+}
+
+/// How often an agent may be lost with an attempt of a task, or may lose it, before the task is taken for what brings
+/// them down. Three are no accident, and a fleet of five is still there.
+pub const POISON_LOSSES: usize = 3;
+
+/// Whom the loss of an attempt counts against its task with: its agent. A pool is none, and the agents of a closed fleet
+/// end with their owner, whatever runs.
+pub(crate) fn lost_with(state: &State, task: TaskIndex) -> Option<(AgentIndex, &AgentState)> {
+    let index = state.task(task).agent()?;
+    let agent = state.agents().get(index.get())?;
+    (!state.run().options.closed_fleet && !agent.is_pool()).then_some((index, agent))
+}
+
+/// The failure of a task whose attempt is lost once too often.
+fn poisoned(state: &State, task: TaskIndex, failure: &Failure) -> Option<Failure> {
+    let (_, last) = lost_with(state, task).filter(|_| failure.kind == FailureKind::AgentLost)?;
+    let before = &state.facts.troubles.get(&task)?.lost_with;
+    if before.len() + 1 < POISON_LOSSES {
+        return None;
+    }
+    let mut names: Vec<&str> =
+        before.iter().map(|agent| state.agents()[agent.get()].spec.id.as_str()).collect();
+    names.push(&last.spec.id);
+    names.dedup();
+    let message = format!("{POISON_LOSSES} times its agent was lost while it had it: {}", names.join(", "));
+    Some(Failure { kind: FailureKind::Poisoned, message, exit_code: None })
 }
 
 /// The end of an attempt that failed: another one follows, as far as the plan allows.

@@ -4,14 +4,15 @@
 //! whether events fit is the business of `decide`, which makes them.
 
 use crate::agenda::{self, Agenda};
-use crate::needs::{reach, resolve};
+use crate::fleet::{self, Take, occupy};
+use crate::needs::{NEVER, reach, resolve};
 use crate::order::ClassIndex;
-use crate::state::{
-    AgentState, CANCELLING, DOOMED, MilestoneStatus, PAUSED, RunStatus, State, TIMED_OUT, TaskStatus,
-};
+use crate::reopen;
+use crate::state::{AgentState, CANCELLING, DOOMED, GRANTED, PAUSED, State, TIMED_OUT};
+use crate::status::{MilestoneStatus, RunStatus, TaskStatus};
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeIndex, RunSubmitted, Scope, TaskIndex,
-    Timestamp,
+    AgentIndex, AgentRole, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, RunSubmitted, Scope,
+    TaskIndex, Timestamp,
 };
 use std::time::Duration;
 
@@ -32,12 +33,13 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
         Event::RunCompleted { .. } => end_run(state, RunStatus::Completed, at),
         Event::RunFailed => end_run(state, RunStatus::Failed, at),
         Event::RunCancelled => end_run(state, RunStatus::Cancelled, at),
-        Event::AgentJoined(spec) => join(state, spec),
-        Event::AgentLost { agent, .. } => lose(state, *agent),
+        Event::RunReopened => reopen::run(state),
+        Event::AgentJoined(spec) => fleet::join(state, spec),
+        Event::AgentChanged(spec) => fleet::change(state, spec),
+        Event::AgentLost { agent, .. } => fleet::lose(state, *agent),
         Event::MilestoneStarted { milestone } => start_milestone(state, *milestone, at),
         Event::MilestoneCompleted { milestone } => {
             end_milestone(state, *milestone, MilestoneStatus::Completed, at);
-            reach(state, state.graph.end(*milestone), None, at);
         }
         Event::MilestoneFailed { milestone } => end_milestone(state, *milestone, MilestoneStatus::Failed, at),
         Event::MilestoneSkipped { milestone } => {
@@ -46,10 +48,14 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
         Event::MilestoneCancelled { milestone } => {
             end_milestone(state, *milestone, MilestoneStatus::Cancelled, at);
         }
+        Event::MilestoneReopened { milestone } => reopen::milestone(state, *milestone),
         Event::DependencyResolved { milestone, node, completed, .. } => {
             resolve(state, *milestone, *node, *completed, at);
         }
+        Event::TaskReopened { task, .. } => reopen::task(state, *task, at),
         Event::TaskDispatched { task, attempt, agent } => dispatch(state, *task, *attempt, *agent, at),
+        Event::TaskGranted { task, agent, .. } => grant(state, *task, *agent),
+        Event::LeaseExpired { task, .. } => try_again(state, *task, at, at),
         Event::TaskStarted { task, started_at, .. } => start(state, *task, *started_at),
         Event::ProgressUpdated { task, permille, message, .. } => {
             state.facts.tasks[task.get()].permille = *permille;
@@ -125,29 +131,17 @@ fn end_run(state: &mut State, status: RunStatus, at: Timestamp) {
     state.facts.run.finished_at = Some(at);
 }
 
-fn join(state: &mut State, spec: &AgentSpec) {
-    let free = spec.resources.iter().map(|(_, amount)| *amount).collect();
-    let fits = state.order.classes().iter().map(|class| class.fits(spec)).collect();
-    let agent = AgentState { spec: spec.clone(), lost: false, slots_used: 0, timers_used: 0, free, fits };
-    state.facts.agents.push(agent);
-}
-
-fn lose(state: &mut State, agent: AgentIndex) {
-    let Some(lost) = state.facts.agents.get_mut(agent.get()) else { return };
-    lost.lost = true;
-    for (index, row) in state.facts.tasks.iter().enumerate() {
-        if row.status.is_out() && row.link == agent.0 {
-            state.facts.agenda.push_back(Agenda::Lose(TaskIndex::new(index), row.attempt));
-        }
-    }
-}
-
 fn start_milestone(state: &mut State, milestone: MilestoneIndex, at: Timestamp) {
+    let tasks = state.plan.tasks_of(milestone);
     let tally = &mut state.facts.milestones[milestone.get()];
     tally.status = if tally.paused { MilestoneStatus::Paused } else { MilestoneStatus::Active };
     tally.started_at = Some(at);
     if tally.open == 0 {
         state.facts.agenda.push_back(Agenda::EndMilestone(milestone));
+    }
+    // Of one that starts again, in part, tasks can have all else that they need.
+    if (tally.open as usize) < tasks.len() {
+        tasks.for_each(|task| enqueue(state, task));
     }
     reach(state, state.graph.start(milestone), None, at);
 }
@@ -161,20 +155,34 @@ fn end_milestone(state: &mut State, milestone: MilestoneIndex, status: Milestone
     if run.open_milestones == 0 {
         state.facts.agenda.push_back(Agenda::EndRun);
     }
+    let end = state.graph.end(milestone);
+    match status {
+        MilestoneStatus::Completed => reach(state, end, None, at),
+        // Mostly the task that did it has said so to all that need the milestone. One that ran again has not, where what
+        // needs it inside the milestone had ended before.
+        _ if state.facts.waiting[end.get()] != NEVER => {
+            state.facts.waiting[end.get()] = NEVER;
+            let cause = state.plan.tasks_of(milestone).find(|&task| !state.lets_go_on(task));
+            if cause.is_some() {
+                reach(state, end, cause, at);
+            }
+        }
+        _ => {}
+    }
 }
 
-fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
+pub(crate) fn set_status(state: &mut State, task: TaskIndex, status: TaskStatus) {
     let row = &mut state.facts.tasks[task.get()];
     let before = std::mem::replace(&mut row.status, status);
     state.facts.counts[before as usize] = state.facts.counts[before as usize].saturating_sub(1);
     state.facts.counts[status as usize] += 1;
 }
 
-/// A task has all that it needs, or waits no longer.
+/// A task is ready once it has all that it needs and does not wait for the time of its next attempt.
 pub(crate) fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
-    if state.facts.tasks[task.get()].status != TaskStatus::Pending
-        || state.facts.tasks[task.get()].has(DOOMED)
-    {
+    let row = &state.facts.tasks[task.get()];
+    let waits = state.facts.waiting[state.graph.task(task).get()] > 0 || state.retry_at(task).is_some();
+    if row.status != TaskStatus::Pending || row.has(DOOMED) || waits {
         return;
     }
     set_status(state, task, TaskStatus::Ready);
@@ -186,7 +194,8 @@ pub(crate) fn make_ready(state: &mut State, task: TaskIndex, at: Timestamp) {
 fn enqueue(state: &mut State, task: TaskIndex) {
     let row = &state.facts.tasks[task.get()];
     let milestone = &state.facts.milestones[state.plan.milestone_of(task).get()];
-    if row.status != TaskStatus::Ready || row.flags & (PAUSED | CANCELLING) != 0 || milestone.paused {
+    let is_held = milestone.paused || milestone.started_at.is_none();
+    if row.status != TaskStatus::Ready || row.flags & (PAUSED | CANCELLING) != 0 || is_held {
         return;
     }
     if state.plan.is_checkpoint(task) {
@@ -197,7 +206,7 @@ fn enqueue(state: &mut State, task: TaskIndex) {
     state.facts.ready[class].insert(place);
 }
 
-fn dequeue(state: &mut State, task: TaskIndex) {
+pub(crate) fn dequeue(state: &mut State, task: TaskIndex) {
     let (class, place) = place_of(state, task);
     state.facts.ready[class].remove(place);
 }
@@ -280,9 +289,38 @@ fn dispatch(state: &mut State, task: TaskIndex, attempt: u32, agent: AgentIndex,
     row.link = agent.0;
     row.since = at;
     row.permille = 0;
-    row.flags &= !TIMED_OUT;
+    row.flags &= !(TIMED_OUT | GRANTED);
     state.facts.run.started_at.get_or_insert(at);
     occupy(state, task, agent, Take::Occupy);
+    if let Some(lease) = state.agents().get(agent.get()).and_then(offer_lease) {
+        state.facts.leases.insert(at.plus(lease), task);
+    }
+}
+
+/// The shortest time that an offer lies in a pool: less would only make attempts that nobody can take.
+const MIN_OFFER_LEASE: Duration = Duration::from_secs(1);
+
+fn offer_lease(agent: &AgentState) -> Option<Duration> {
+    match agent.spec.role {
+        AgentRole::Pool { offer_lease_micros } => {
+            Some(Duration::from_micros(offer_lease_micros).max(MIN_OFFER_LEASE))
+        }
+        AgentRole::Own | AgentRole::Member { .. } => None,
+    }
+}
+
+/// Binds the attempt to an agent; what was taken out of a pool stays on the pool's books.
+fn grant(state: &mut State, task: TaskIndex, agent: AgentIndex) {
+    let row = &mut state.facts.tasks[task.get()];
+    if !row.status.is_out() {
+        return;
+    }
+    row.flags |= GRANTED;
+    let before = AgentIndex(std::mem::replace(&mut row.link, agent.0));
+    if before != agent {
+        state.facts.pooled.entry(task).or_insert(before);
+    }
+    state.facts.leases.remove(task);
 }
 
 fn start(state: &mut State, task: TaskIndex, started_at: Timestamp) {
@@ -290,31 +328,6 @@ fn start(state: &mut State, task: TaskIndex, started_at: Timestamp) {
     state.facts.tasks[task.get()].since = started_at;
     if let Some(timeout) = state.plan.settings(task).timeout {
         state.facts.timeouts.insert((started_at.plus(timeout), task));
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Take {
-    Occupy,
-    Free,
-}
-
-/// Takes what the task asks for from its agent, or gives it back.
-fn occupy(state: &mut State, task: TaskIndex, agent: AgentIndex, take: Take) {
-    let class = &state.order.classes()[state.order.class_of(task)];
-    let Some(agent) = state.facts.agents.get_mut(agent.get()) else { return };
-    let used = if class.takes_slot { &mut agent.slots_used } else { &mut agent.timers_used };
-    *used = match take {
-        Take::Occupy => *used + 1,
-        Take::Free => used.saturating_sub(1),
-    };
-    for (name, amount) in &class.resources {
-        if let Some(at) = agent.spec.resources.iter().position(|(has, _)| has == name) {
-            agent.free[at] = match take {
-                Take::Occupy => agent.free[at].saturating_sub(*amount),
-                Take::Free => agent.free[at].saturating_add(*amount),
-            };
-        }
     }
 }
 
@@ -330,7 +343,9 @@ fn end_attempt(state: &mut State, task: TaskIndex, attempt: u32) {
     let row = state.facts.tasks[task.get()];
     if attempt > 0 && row.status.is_out() {
         forget_timeout(state, task);
-        occupy(state, task, AgentIndex(row.link), Take::Free);
+        state.facts.leases.remove(task);
+        let holder = state.facts.pooled.remove(&task).unwrap_or(AgentIndex(row.link));
+        occupy(state, task, holder, Take::Free);
     }
 }
 
@@ -345,6 +360,7 @@ fn end_task(state: &mut State, task: TaskIndex, status: TaskStatus, since: Times
     row.flags = 0;
     state.facts.messages.remove(&task);
     state.facts.retries.remove(task);
+    state.facts.troubles.remove(&task);
     if status == TaskStatus::Completed {
         state.facts.failures.remove(&task);
         state.facts.run.started_at.get_or_insert(since);
@@ -410,20 +426,45 @@ fn schedule_retry(
     retry_at: Timestamp,
     at: Timestamp,
 ) {
+    if counts {
+        state.facts.tasks[task.get()].failures += 1;
+    } else {
+        remember_trouble(state, task, failure.kind);
+    }
+    if counts || failure.kind == FailureKind::Declined {
+        state.facts.failures.insert(task, failure.clone());
+    }
+    try_again(state, task, retry_at, at);
+}
+
+/// The attempt is over, and another one follows.
+fn try_again(state: &mut State, task: TaskIndex, retry_at: Timestamp, at: Timestamp) {
     end_attempt(state, task, state.facts.tasks[task.get()].attempt);
     set_status(state, task, TaskStatus::Pending);
     let row = &mut state.facts.tasks[task.get()];
-    row.failures += u32::from(counts);
     row.permille = 0;
     row.since = at;
-    row.flags &= !TIMED_OUT;
+    row.flags &= !(TIMED_OUT | GRANTED);
     state.facts.messages.remove(&task);
-    if counts {
-        state.facts.failures.insert(task, failure.clone());
-    }
-    if retry_at <= at {
-        make_ready(state, task, at);
-    } else {
+    if retry_at > at {
         state.facts.retries.insert(retry_at, task);
+    }
+    make_ready(state, task, at);
+}
+
+/// Keeps what has gone wrong with the attempt that ends, while its agent is still known.
+fn remember_trouble(state: &mut State, task: TaskIndex, kind: FailureKind) {
+    match kind {
+        FailureKind::AgentLost => {
+            if let Some((agent, _)) = agenda::lost_with(state, task) {
+                state.facts.troubles.entry(task).or_default().lost_with.push(agent);
+            }
+        }
+        FailureKind::Declined => {
+            let trouble = state.facts.troubles.entry(task).or_default();
+            trouble.declines = trouble.declines.saturating_add(1);
+            trouble.declined_by = state.facts.tasks[task.get()].agent();
+        }
+        _ => {}
     }
 }

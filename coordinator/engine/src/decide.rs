@@ -1,25 +1,28 @@
-//! A wish becomes events, or is rejected.
+//! A wish becomes events, or is rejected. What agents report is heard in [`crate::hear`].
 
 use crate::agenda;
 use crate::apply::apply;
+use crate::effect::Effect;
 use crate::needs;
+use crate::reopen;
 use crate::schedule::{self, MAX_EVENTS_PER_DECISION};
-use crate::state::{CANCELLING, RunStatus, State, TaskStatus};
-use cairn_model::{
-    AgentIndex, AgentSpec, Command, Event, Failure, FailureKind, MilestoneIndex, NodeIndex, Outcome, Report,
-    ReportKind, Scope, TaskIndex, Timestamp,
-};
+use crate::state::{CANCELLING, State};
+use crate::status::RunStatus;
+use cairn_model::{AgentIndex, AgentSpec, Command, Event, MilestoneIndex, NodeIndex, Scope, Timestamp};
 use std::time::Duration;
 
 /// How long after an attempt's time-out its agent may take to end it, before the coordinator asks for it.
 pub const TIMEOUT_SLACK: Duration = Duration::from_secs(15);
 
 /// What a decision gave besides its events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Decision {
-    /// Reports of attempts that are not out any more: counted, without effect.
+    /// Reports of attempts that are not out any more, or not with who reports them: counted, without effect.
     pub stale_reports: u32,
+    /// What is owed to agents that asked for what stands in the log before: to be carried out, as what [`crate::react`]
+    /// gives, once the events of this decision and all before it are durable.
+    pub answers: Vec<Effect>,
 }
 
 /// Why a wish is refused. Not an error: nothing has happened.
@@ -68,6 +71,21 @@ pub enum Rejection {
         /// Which one.
         agent: String,
     },
+    /// Nothing in the scope has ended in a way that can be repaired now.
+    #[error("there is nothing to run again: it has not ended, or what it needs did not complete")]
+    NothingToRetry,
+    /// An attempt of what is to run again is with an agent.
+    #[error("task {task} is out with an agent")]
+    TaskIsOut {
+        /// Which one.
+        task: String,
+    },
+    /// It is being cancelled, or what follows from the last events has not been said yet.
+    #[error("the run is coming to an end just now; try again when it has")]
+    NotSettled,
+    /// Some milestones are scheduled elsewhere.
+    #[error("only who schedules the whole run can run a part of it again")]
+    NotWhole,
     /// The need is not one from outside.
     #[error("nothing here waits for it from outside")]
     NothingWaits,
@@ -87,14 +105,14 @@ pub fn decide(
 ) -> Result<Decision, Rejection> {
     debug_assert!(now >= state.last_event_at(), "time does not run backwards");
     check(state, &command)?;
-    let mut turn = Turn { state, now, events, stale_reports: 0 };
+    let mut turn = Turn { state, now, events, decision: Decision::default() };
     turn.carry_out(command);
     turn.go_on();
-    Ok(Decision { stale_reports: turn.stale_reports })
+    Ok(turn.decision)
 }
 
 /// The next moment at which the state itself asks for a decision ([`Command::Tick`]): now, if there is work left
-/// over; else when an attempt may be retried, or has run too long. `None` if only the outside can move it.
+/// over; else when an attempt may be retried, has run too long, or has lain in a pool too long. `None` if only the outside can move it.
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     if state.run().status.is_final() || state.run().status == RunStatus::Absent {
@@ -104,8 +122,9 @@ pub fn next_deadline(state: &State) -> Option<Timestamp> {
         return Some(state.last_event_at());
     }
     let retry = state.facts.retries.first().map(|(at, _)| at);
+    let lease = state.facts.leases.first().map(|(at, _)| at);
     let timeout = state.facts.timeouts.first().map(|(at, _)| at.plus(TIMEOUT_SLACK));
-    retry.into_iter().chain(timeout).min()
+    retry.into_iter().chain(lease).chain(timeout).min()
 }
 
 /// Whether a decision would have something to say without anything new.
@@ -122,6 +141,8 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         (Command::Submit(_), _) => return Err(Rejection::AlreadySubmitted { run: id() }),
         (_, RunStatus::Absent) => return Err(Rejection::NotSubmitted),
         (Command::Reports(_) | Command::Tick, _) => return Ok(()),
+        // Before what has ended goes on, it gets an owner, and loses agents that are gone.
+        (Command::TakeOver { .. } | Command::AgentLost { .. } | Command::Retry { .. }, _) => {}
         (_, status) if status.is_final() => return Err(Rejection::RunEnded { run: id(), status }),
         _ => {}
     }
@@ -132,6 +153,8 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         Command::AgentJoined(spec) if is_known(state, spec) => {
             Err(Rejection::AlreadyJoined { agent: spec.id.clone() })
         }
+        Command::AgentChanged(spec) if find_life(state, spec).is_none() => Err(Rejection::UnknownAgent),
+        Command::Retry { scope, downstream } => reopen::choose(state, *scope, *downstream).map(drop),
         Command::AgentLost { agent, .. } => match state.agents().get(agent.get()) {
             Some(agent) if !agent.lost => Ok(()),
             _ => Err(Rejection::UnknownAgent),
@@ -158,6 +181,12 @@ fn is_known(state: &State, spec: &AgentSpec) -> bool {
         agent.spec.incarnation > spec.incarnation
             || (agent.spec.incarnation == spec.incarnation && !agent.lost)
     })
+}
+
+/// That very incarnation of the agent, if it is there.
+fn find_life(state: &State, spec: &AgentSpec) -> Option<AgentIndex> {
+    let agent = state.find_agent(&spec.id)?;
+    (state.agents()[agent.get()].spec.incarnation == spec.incarnation).then_some(agent)
 }
 
 fn has_ended(state: &State, scope: Scope) -> bool {
@@ -199,27 +228,16 @@ fn waiting_milestones(state: &State, node: NodeIndex) -> Vec<MilestoneIndex> {
     milestones
 }
 
-/// An agent's clock may be off: what it says is moved between the dispatch, or the start that was seen, and now. How
-/// long the attempt ran stays what the agent measured, as far as it fits.
-fn span_by_our_clock(
-    (started_at, finished_at): (Timestamp, Timestamp),
-    (earliest, latest): (Timestamp, Timestamp),
-) -> (Timestamp, Timestamp) {
-    let ran = finished_at.since(started_at).min(latest.since(earliest));
-    let finished_at = finished_at.clamp(earliest.plus(ran), latest);
-    (Timestamp(finished_at.0 - cairn_model::time::micros(ran)), finished_at)
-}
-
 /// One decision under way.
-struct Turn<'a> {
-    state: &'a mut State,
-    now: Timestamp,
+pub(crate) struct Turn<'a> {
+    pub state: &'a mut State,
+    pub now: Timestamp,
     events: &'a mut Vec<Event>,
-    stale_reports: u32,
+    pub decision: Decision,
 }
 
 impl Turn<'_> {
-    fn emit(&mut self, event: Event) {
+    pub fn emit(&mut self, event: Event) {
         apply(self.state, &event, self.now);
         self.events.push(event);
     }
@@ -235,6 +253,7 @@ impl Turn<'_> {
                 }
                 self.emit(Event::AgentJoined(spec));
             }
+            Command::AgentChanged(spec) => self.change(spec),
             Command::AgentLost { agent, reason } => self.emit(Event::AgentLost { agent, reason }),
             Command::Reports(reports) => reports.into_iter().for_each(|report| self.hear(report)),
             Command::Pause { scope, reason } => self.emit(Event::Paused { scope, reason }),
@@ -243,12 +262,24 @@ impl Turn<'_> {
                 self.emit(Event::CancelRequested { scope, reason, fail_fast: false });
             }
             Command::Interrupt { reason } => self.emit(Event::RunInterrupted { reason }),
+            Command::Retry { scope, downstream } => {
+                let events = reopen::choose(self.state, scope, downstream).unwrap_or_default();
+                events.into_iter().for_each(|event| self.emit(event));
+            }
             Command::ResolveDependency { node, completed, position } => {
                 for milestone in waiting_milestones(self.state, node) {
                     self.emit(Event::DependencyResolved { milestone, node, completed, position });
                 }
             }
             Command::Tick => {}
+        }
+    }
+
+    /// Nothing is said of what is known.
+    fn change(&mut self, spec: Box<AgentSpec>) {
+        let known = self.state.find_agent(&spec.id).map(|agent| &self.state.agents()[agent.get()].spec);
+        if known != Some(&*spec) {
+            self.emit(Event::AgentChanged(spec));
         }
     }
 
@@ -286,93 +317,21 @@ impl Turn<'_> {
             self.emit(Event::RetryDue { task });
         }
         while self.events.len() < MAX_EVENTS_PER_DECISION
+            && let Some((at, task)) = self.state.facts.leases.first()
+            && at <= self.now
+        {
+            let row = self.state.task(task);
+            let (attempt, is_to_end) = (row.attempt, row.has(CANCELLING));
+            self.emit(match is_to_end {
+                true => Event::TaskCancelled { task, attempt },
+                false => Event::LeaseExpired { task, attempt },
+            });
+        }
+        while self.events.len() < MAX_EVENTS_PER_DECISION
             && let Some(&(at, task)) = self.state.facts.timeouts.first()
             && at.plus(TIMEOUT_SLACK) <= self.now
         {
             self.emit(Event::AttemptTimedOut { task, attempt: self.state.task(task).attempt });
-        }
-    }
-
-    /// Each report stands for itself: one that does not fit the attempt that is out is counted, and no more.
-    fn hear(&mut self, report: Report) {
-        let Report { task, attempt, agent, kind } = report;
-        let Some(row) = self.state.facts.tasks.get(task.get()).copied() else {
-            self.stale_reports += 1;
-            return;
-        };
-        if !row.status.is_out() || row.attempt != attempt || row.agent() != Some(agent) {
-            self.stale_reports += 1;
-            return;
-        }
-        match kind {
-            ReportKind::Started { at } => {
-                if row.status == TaskStatus::InProgress {
-                    self.stale_reports += 1;
-                    return;
-                }
-                let started_at = at.clamp(row.since.min(self.now), self.now);
-                self.emit(Event::TaskStarted { task, attempt, started_at });
-            }
-            ReportKind::Accepted { .. } | ReportKind::Declined { .. } => {}
-            ReportKind::Progress { permille, message } => {
-                let permille = permille.min(1000);
-                if row.permille != permille || self.state.message(task) != message.as_deref() {
-                    self.emit(Event::ProgressUpdated { task, attempt, permille, message });
-                }
-            }
-            ReportKind::Finished { outcome, started_at, finished_at } => {
-                let since = row.since.min(self.now);
-                let span = span_by_our_clock((started_at, finished_at), (since, self.now));
-                let event = self.end_of_attempt(task, attempt, outcome, span);
-                self.emit(event);
-            }
-        }
-    }
-
-    fn end_of_attempt(
-        &self,
-        task: TaskIndex,
-        attempt: u32,
-        outcome: Outcome,
-        span: (Timestamp, Timestamp),
-    ) -> Event {
-        let (state, now) = (&*self.state, self.now);
-        let without_result = |message: &str| {
-            let failure =
-                Failure { kind: FailureKind::Interrupted, message: message.to_owned(), exit_code: None };
-            agenda::end_without_result(state, task, failure, now)
-        };
-        match outcome {
-            Outcome::Completed => {
-                Event::TaskCompleted { task, attempt, finished_at: span.1, duration: span.1.since(span.0) }
-            }
-            Outcome::Failed { kind, message, exit_code } => {
-                let failure = Failure { kind, message: message.into(), exit_code };
-                agenda::end_with_failure(state, task, failure, span, now)
-            }
-            Outcome::Lost { reason } => without_result(&reason),
-            Outcome::Stopped if state.task(task).has(CANCELLING) => Event::TaskCancelled { task, attempt },
-            Outcome::Stopped if agenda::ran_out_of_time(state, task) => {
-                let message = "it ran longer than its time-out".to_owned();
-                let failure = Failure { kind: FailureKind::Timeout, message, exit_code: None };
-                agenda::end_with_failure(state, task, failure, span, now)
-            }
-            Outcome::Stopped => without_result("the attempt was stopped, to be continued later"),
-            Outcome::NotStarted if state.task(task).has(CANCELLING) => Event::TaskCancelled { task, attempt },
-            Outcome::NotStarted if state.task(task).status == TaskStatus::InProgress => {
-                without_result("the agent gave the attempt back after it had started")
-            }
-            Outcome::NotStarted => {
-                let message = "the agent gave the attempt back before it started".to_owned();
-                let failure = Failure { kind: FailureKind::Interrupted, message, exit_code: None };
-                Event::TaskRetryScheduled {
-                    task,
-                    attempt,
-                    failure: Box::new(failure),
-                    counts: false,
-                    retry_at: now,
-                }
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A state as data: what a snapshot keeps, and what a state is restored from. Plan, graph and order are not in it;
 //! they are made anew from the plan.
 
+use crate::loan::Loan;
 use crate::order::Order;
 use crate::state::{Facts, State};
 use cairn_model::{Graph, Plan};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 /// The form of an [`Image`]. A snapshot of another form is passed over: the log has all of it. It rises with every
 /// change of what is in a state, and of how a plan's tasks are classed or ordered: ready tasks are kept as places
 /// in that order.
-pub const IMAGE_FORM: u32 = 1;
+pub const IMAGE_FORM: u32 = 2;
 
 /// What a fold over the events of a run has given.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -37,7 +38,9 @@ impl State {
             && facts.owned.len() == plan.milestones().len()
             && facts.ready.len() == order.classes().len()
             && (0..facts.ready.len()).all(|class| facts.ready[class].holds(order.class_size(class)))
-            && facts.agents.iter().all(|agent| agent.fits.len() == order.classes().len());
-        fits.then_some(Self { plan, graph, order, facts })
+            && facts.agents.iter().all(|agent| {
+                agent.fits.len() == order.classes().len() && agent.used.len() == agent.spec.resources.len()
+            });
+        fits.then_some(Self { plan, graph, order, facts, loan: Loan::default() })
     }
 }

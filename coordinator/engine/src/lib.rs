@@ -25,24 +25,30 @@ mod alarm;
 mod apply;
 mod decide;
 mod effect;
+mod fleet;
+mod hear;
 mod image;
+mod loan;
 mod needs;
 mod order;
 mod ready;
+mod reopen;
 mod retry;
 mod schedule;
 mod state;
+mod status;
 
+pub use agenda::POISON_LOSSES;
 pub use apply::apply;
 pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
 pub use effect::{Effect, react, recover};
 pub use image::{IMAGE_FORM, Image, ImageRef};
+pub use loan::{Loan, Taken};
 pub use order::{Class, ClassIndex, Order, path_weight};
 pub use retry::delay as retry_delay;
 pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run};
-pub use state::{
-    AgentState, MilestoneState, MilestoneStatus, RunState, RunStatus, State, TaskState, TaskStatus,
-};
+pub use state::{AgentState, MilestoneState, RunState, State, TaskState};
+pub use status::{MilestoneStatus, RunStatus, TaskStatus};
 
 #[cfg(test)]
 mod tests;

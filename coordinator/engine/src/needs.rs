@@ -2,11 +2,12 @@
 
 use crate::agenda::Agenda;
 use crate::apply::make_ready;
-use crate::state::{DOOMED, State, TaskStatus};
+use crate::state::{DOOMED, State};
+use crate::status::TaskStatus;
 use cairn_model::{MilestoneIndex, NodeIndex, NodeKind, TaskIndex, Timestamp};
 
 /// In [`crate::state::Facts::waiting`]: the barrier will never be reached.
-const NEVER: u32 = u32::MAX;
+pub(crate) const NEVER: u32 = u32::MAX;
 
 /// What a milestone needs and another scheduler owns has been decided; heard once, whatever is said twice.
 pub(crate) fn resolve(
@@ -80,12 +81,16 @@ fn doom(state: &mut State, node: NodeIndex, cause: Option<TaskIndex>) {
         match graph.kind(node) {
             NodeKind::Task(task) => {
                 let row = &mut state.facts.tasks[task.get()];
-                if row.status == TaskStatus::Pending && !row.has(DOOMED) {
+                // One that waits for its next attempt only has had all that it needs.
+                let waits = state.facts.waiting[node.get()] > 0;
+                if row.status == TaskStatus::Pending && waits && !row.has(DOOMED) {
                     row.flags |= DOOMED;
                     state.facts.agenda.push_back(Agenda::Skip(task, cause.unwrap_or(task)));
                 }
                 continue;
             }
+            // What it needs ran again after it had started.
+            NodeKind::Start(milestone) if state.milestone(milestone).started_at.is_some() => continue,
             NodeKind::Start(milestone) if state.facts.waiting[node.get()] != NEVER => {
                 let tally = &mut state.facts.milestones[milestone.get()];
                 tally.doomed = true;

@@ -22,6 +22,17 @@ pub fn delay(retry: &Retry, seed: u64, task: TaskIndex, failures: u32) -> Durati
     Duration::try_from_secs_f64(base.as_secs_f64() * (1.0 + jitter * (2.0 * unit - 1.0))).unwrap_or(base)
 }
 
+/// The wait after an attempt was declined for the first time; each further time doubles it, so that agents that take
+/// nothing are asked ever less often.
+const FIRST_DECLINE_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait after a decline.
+const MAX_DECLINE_WAIT: Duration = Duration::from_secs(30);
+
+/// The wait before another attempt of a task of which `declines` were declined before this one.
+pub(crate) fn decline_wait(declines: u32) -> Duration {
+    FIRST_DECLINE_WAIT.saturating_mul(2_u32.saturating_pow(declines)).min(MAX_DECLINE_WAIT)
+}
+
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -5,6 +5,7 @@
 //! they are done: a run has finitely many tasks.
 
 use crate::agenda;
+use crate::loan::Taken;
 use crate::order::{Class, ClassIndex};
 use crate::state::{AgentState, State};
 use cairn_model::{AgentIndex, AgentSpec, Event, TaskIndex, Timestamp};
@@ -36,7 +37,7 @@ pub fn could_ever_run(state: &State, task: TaskIndex) -> bool {
 }
 
 fn class_could_ever_run(state: &State, class: ClassIndex) -> bool {
-    state.agents().iter().any(|agent| !agent.lost && agent.fits[class])
+    state.agents().iter().any(|agent| !agent.lost && agent.takes_offers() && agent.fits[class])
 }
 
 /// Dispatches ready tasks as far as there is room, within the bound of a decision.
@@ -49,7 +50,7 @@ pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event
         && let Some(Reverse((_, class))) = heads.pop()
     {
         let Some(task) = state.ready_first(class) else { continue };
-        let event = match choose_agent(state, class) {
+        let event = match choose_for(state, class, task) {
             Some(agent) => Event::TaskDispatched { task, attempt: state.task(task).attempt + 1, agent },
             None if state.run().options.closed_fleet && !class_could_ever_run(state, class) => {
                 agenda::unplaceable(state, task, now)
@@ -67,8 +68,11 @@ pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event
 /// wait here, where what has become urgent can still overtake them.
 const LOOKAHEAD: Duration = Duration::from_millis(80);
 
-/// How many attempts beyond its slots an agent may be given.
+/// How many attempts beyond its slots an agent may be given: none while other runs are hungry.
 fn queue_of(state: &State, agent: &AgentState) -> u32 {
+    if state.loan.most_slots.is_some() {
+        return 0;
+    }
     let mean = state.run().mean_process_micros;
     let ahead = u64::try_from(LOOKAHEAD.as_micros()).unwrap_or(u64::MAX);
     let each = ahead.checked_div(mean).unwrap_or(0).saturating_mul(u64::from(agent.spec.slots));
@@ -80,7 +84,12 @@ pub(crate) fn can_dispatch(state: &State) -> bool {
     let hopeless = |class| state.run().options.closed_fleet && !class_could_ever_run(state, class);
     !state.held()
         && state.agents().iter().any(|agent| !agent.lost)
-        && heads(state).any(|(_, class)| choose_agent(state, class).is_some() || hopeless(class))
+        && heads(state).any(|(_, class)| choose_agent(state, class, None).is_some() || hopeless(class))
+}
+
+/// Whether tasks are ready that some agent could run.
+pub(crate) fn has_waiting(state: &State) -> bool {
+    !state.held() && heads(state).any(|(_, class)| class_could_ever_run(state, class))
 }
 
 fn heads(state: &State) -> impl Iterator<Item = (u32, ClassIndex)> + '_ {
@@ -88,35 +97,52 @@ fn heads(state: &State) -> impl Iterator<Item = (u32, ClassIndex)> + '_ {
     classes.filter_map(|class| state.ready_first(class).map(|task| (state.order.rank(task), class)))
 }
 
+/// Who declined the task last is asked again only if there is nobody else.
+fn choose_for(state: &State, class: ClassIndex, task: TaskIndex) -> Option<AgentIndex> {
+    let declined_by = state.facts.troubles.get(&task).and_then(|trouble| trouble.declined_by);
+    let elsewhere = declined_by.and_then(|_| choose_agent(state, class, declined_by));
+    elsewhere.or_else(|| choose_agent(state, class, None))
+}
+
 /// The agent with the most free slots, the first among equals. Only where none has a free one, an agent whose
 /// queue has room; the one with the shortest queue then.
-fn choose_agent(state: &State, class: ClassIndex) -> Option<AgentIndex> {
+fn choose_agent(state: &State, class: ClassIndex, except: Option<AgentIndex>) -> Option<AgentIndex> {
     let wanted = &state.order.classes()[class];
-    let candidates = state.agents().iter().enumerate();
-    let room = |agent: &AgentState| {
-        let (has, used) = if wanted.takes_slot {
-            (i64::from(agent.spec.slots), agent.slots_used)
+    let is_over = |most: u32| wanted.takes_slot && state.slots_out() >= most;
+    if state.loan.most_slots.is_some_and(is_over) {
+        return None;
+    }
+    let room = |index: usize, agent: &AgentState| {
+        let taken = state.loan.agents.get(index);
+        let (has, used, lent) = if wanted.takes_slot {
+            (agent.spec.slots, agent.slots_used, taken.map_or(0, |taken| taken.slots))
         } else {
-            (i64::from(agent.spec.timers), agent.timers_used)
+            (agent.spec.timers, agent.timers_used, taken.map_or(0, |taken| taken.timers))
         };
-        has - i64::from(used)
+        i64::from(has) - i64::from(used) - i64::from(lent)
     };
     let queue = |agent: &AgentState| {
         if wanted.takes_slot && wanted.may_queue { i64::from(queue_of(state, agent)) } else { 0 }
     };
-    let open = candidates.filter(|(_, agent)| {
-        !agent.lost && agent.fits[class] && agent.has_free(wanted) && room(agent) + queue(agent) > 0
-    });
-    open.max_by_key(|(index, agent)| (room(agent), Reverse(*index))).map(|(index, _)| AgentIndex::new(index))
+    let is_open = |index: usize, agent: &AgentState| {
+        let taken = state.loan.agents.get(index);
+        !agent.lost
+            && agent.fits[class]
+            && agent.takes_offers()
+            && taken.is_none_or(|taken| !taken.closed)
+            && except.is_none_or(|except| except.get() != index)
+            && agent.has_free(wanted, taken)
+            && room(index, agent) + queue(agent) > 0
+    };
+    let open = state.agents().iter().enumerate().filter(|&(index, agent)| is_open(index, agent));
+    open.max_by_key(|&(index, agent)| (room(index, agent), Reverse(index)))
+        .map(|(index, _)| AgentIndex::new(index))
 }
 
 impl AgentState {
     /// Whether the resources that the class asks for are free.
-    fn has_free(&self, class: &Class) -> bool {
-        let free = |name: &str| {
-            let at = self.spec.resources.iter().position(|(has, _)| has == name);
-            at.map_or(0, |at| self.free[at])
-        };
-        class.resources.iter().all(|(name, wanted)| free(name) >= *wanted)
+    fn has_free(&self, class: &Class, taken: Option<&Taken>) -> bool {
+        let lent = |name: &str| taken.map_or(0, |taken| taken.of(name));
+        class.resources.iter().all(|(name, wanted)| self.free(name).saturating_sub(lent(name)) >= *wanted)
     }
 }

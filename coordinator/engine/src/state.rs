@@ -2,116 +2,17 @@
 
 use crate::agenda::Agenda;
 use crate::alarm::Alarms;
+use crate::loan::Loan;
 use crate::order::{ClassIndex, Order};
 use crate::ready::ReadySet;
+use crate::status::{MilestoneStatus, RunStatus, TaskStatus};
 use cairn_model::{
-    AgentIndex, AgentSpec, Failure, Graph, MilestoneIndex, NodeIndex, Plan, RunOptions, TaskIndex, Timestamp,
+    AgentIndex, AgentRole, AgentSpec, Failure, Graph, MilestoneIndex, NodeIndex, Plan, RunOptions, TaskIndex,
+    Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-
-macro_rules! statuses {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { #[default] $($(#[$variant_doc])* $variant,)* }
-
-        impl $name {
-            /// All of them, in the order of a life.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in JSON and on the screen.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-    };
-}
-
-statuses! {
-    /// Where a task stands.
-    TaskStatus {
-        /// Waits for what it needs, or for the time of its next attempt.
-        Pending = "pending",
-        /// Could run, were there room.
-        Ready = "ready",
-        /// Offered to an agent.
-        Dispatched = "dispatched",
-        /// Runs.
-        InProgress = "in_progress",
-        /// Done.
-        Completed = "completed",
-        /// Failed for good.
-        Failed = "failed",
-        /// Will not run because of another task.
-        Skipped = "skipped",
-        /// Somebody cancelled it.
-        Cancelled = "cancelled",
-    }
-}
-
-statuses! {
-    /// Where a milestone stands.
-    MilestoneStatus {
-        /// Waits for what it needs.
-        Planned = "planned",
-        /// Its tasks may run.
-        Active = "active",
-        /// Nothing of it is dispatched until it is resumed.
-        Paused = "paused",
-        /// Done.
-        Completed = "completed",
-        /// A task of it failed.
-        Failed = "failed",
-        /// It was skipped, at least in part.
-        Skipped = "skipped",
-        /// It was cancelled, at least in part.
-        Cancelled = "cancelled",
-    }
-}
-
-statuses! {
-    /// Where a run stands.
-    RunStatus {
-        /// Not submitted.
-        Absent = "absent",
-        /// Under way.
-        Active = "active",
-        /// Nothing is dispatched until it is resumed.
-        Paused = "paused",
-        /// Done.
-        Completed = "completed",
-        /// A task failed.
-        Failed = "failed",
-        /// Somebody cancelled it.
-        Cancelled = "cancelled",
-    }
-}
-
-impl TaskStatus {
-    /// Whether nothing can happen to the task any more.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled)
-    }
-
-    /// Whether an attempt is with an agent.
-    #[must_use]
-    pub const fn is_out(self) -> bool {
-        matches!(self, Self::Dispatched | Self::InProgress)
-    }
-}
-
-impl RunStatus {
-    /// Whether nothing can happen to the run any more.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-}
 
 /// Nothing of the task is dispatched until it is resumed.
 pub(crate) const PAUSED: u8 = 1;
@@ -121,6 +22,11 @@ pub(crate) const DOOMED: u8 = 2;
 pub(crate) const CANCELLING: u8 = 4;
 /// The attempt ran out of time and was asked to stop.
 pub(crate) const TIMED_OUT: u8 = 8;
+/// The attempt is bound to its agent.
+pub(crate) const GRANTED: u8 = 16;
+
+/// In place of an agent: there is none.
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Where a task stands: 40 bytes, a million of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -148,7 +54,8 @@ impl TaskState {
     /// The agent of the newest attempt.
     #[must_use]
     pub fn agent(&self) -> Option<AgentIndex> {
-        (self.attempt > 0 && self.status != TaskStatus::Skipped).then_some(AgentIndex(self.link))
+        let is_agent = self.attempt > 0 && self.status != TaskStatus::Skipped && self.link != NOBODY;
+        is_agent.then_some(AgentIndex(self.link))
     }
 
     /// Why the task was skipped.
@@ -161,6 +68,12 @@ impl TaskState {
     #[must_use]
     pub const fn is_paused(&self) -> bool {
         self.flags & PAUSED != 0
+    }
+
+    /// Whether the newest attempt is bound to its agent, durably.
+    #[must_use]
+    pub const fn is_granted(&self) -> bool {
+        self.flags & GRANTED != 0
     }
 
     pub(crate) const fn has(&self, flag: u8) -> bool {
@@ -233,21 +146,67 @@ pub struct AgentState {
     pub slots_used: u32,
     /// Timers out.
     pub timers_used: u32,
-    /// What is free of each resource, in the order of the spec, in thousandths.
-    pub free: Vec<u64>,
+    /// What is taken of each resource, in the order of the spec, in thousandths; more than there is, where the agent
+    /// has less than before.
+    pub used: Vec<u64>,
     /// For each class of the plan whether the agent could ever run it.
     pub(crate) fits: Vec<bool>,
 }
 
-/// A run: plan, graph and order, which never change, and what a fold over the events gives.
+impl AgentState {
+    /// Whether it is a pool.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        matches!(self.spec.role, AgentRole::Pool { .. })
+    }
+
+    /// Whether work is offered to it, and not only to the pool that it belongs to.
+    #[must_use]
+    pub fn takes_offers(&self) -> bool {
+        !matches!(self.spec.role, AgentRole::Member { .. })
+    }
+
+    /// Whether it belongs to the pool of that id.
+    #[must_use]
+    pub fn is_member_of(&self, pool: &str) -> bool {
+        matches!(&self.spec.role, AgentRole::Member { pool: of } if of == pool)
+    }
+
+    /// What is taken of each resource by name, in thousandths.
+    pub fn resources_used(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.spec.resources.iter().zip(&self.used).map(|((name, _), used)| (name.as_str(), *used))
+    }
+
+    /// What is free of a resource, in thousandths.
+    #[must_use]
+    pub fn free(&self, name: &str) -> u64 {
+        let at = self.spec.resources.iter().position(|(has, _)| has == name);
+        at.map_or(0, |at| self.spec.resources[at].1.saturating_sub(self.used[at]))
+    }
+}
+
+/// What has gone wrong with a task's attempts without being its failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Trouble {
+    /// Agents that were lost with an attempt, or lost one.
+    pub lost_with: Vec<AgentIndex>,
+    /// How often an attempt was declined.
+    pub declines: u32,
+    /// By whom last.
+    pub declined_by: Option<AgentIndex>,
+}
+
+/// A run: plan, graph and order, which never change, what a fold over the events gives, and what the run may use of
+/// agents that it shares with others.
 ///
-/// Equality compares the latter only.
+/// Equality compares what the fold gives, and nothing else.
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) plan: Arc<Plan>,
     pub(crate) graph: Arc<Graph>,
     pub(crate) order: Arc<Order>,
     pub(crate) facts: Facts,
+    pub(crate) loan: Loan,
 }
 
 /// What a fold over the events gives.
@@ -265,6 +224,11 @@ pub(crate) struct Facts {
     pub ready: Vec<ReadySet>,
     pub agenda: VecDeque<Agenda>,
     pub retries: Alarms,
+    /// Offers that lie in a pool, and when they have lain there too long.
+    pub leases: Alarms,
+    /// Attempts that were taken out of a pool, and which: they are on its books.
+    pub pooled: BTreeMap<TaskIndex, AgentIndex>,
+    pub troubles: BTreeMap<TaskIndex, Trouble>,
     pub timeouts: BTreeSet<(Timestamp, TaskIndex)>,
     pub failures: BTreeMap<TaskIndex, Failure>,
     pub messages: BTreeMap<TaskIndex, Box<str>>,
@@ -303,6 +267,9 @@ impl State {
             ready,
             agenda: VecDeque::new(),
             retries: Alarms::default(),
+            leases: Alarms::default(),
+            pooled: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             timeouts: BTreeSet::new(),
             failures: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -310,7 +277,7 @@ impl State {
             counts: [0; 8],
             last_at: Timestamp::default(),
         };
-        Self { plan, graph, order, facts }
+        Self { plan, graph, order, facts, loan: Loan::default() }
     }
 
     /// The plan.
@@ -380,6 +347,25 @@ impl State {
         self.facts.retries.of(task)
     }
 
+    /// How often attempts of a task that has not ended were declined.
+    pub(crate) fn declines(&self, task: TaskIndex) -> u32 {
+        self.facts.troubles.get(&task).map_or(0, |trouble| trouble.declines)
+    }
+
+    /// Whether a task must not be started twice and may have been started, as far as anybody can know. In a closed
+    /// fleet an offer is as good as a grant: none is lost.
+    #[must_use]
+    pub fn may_have_started(&self, task: TaskIndex) -> bool {
+        let row = self.task(task);
+        self.facts.run.options.closed_fleet || row.status == TaskStatus::InProgress || row.is_granted()
+    }
+
+    /// Whether an agent starts the task only on a grant.
+    #[must_use]
+    pub fn needs_grant(&self, task: TaskIndex) -> bool {
+        self.plan.settings(task).at_most_once && !self.facts.run.options.closed_fleet
+    }
+
     /// What a task still waits for.
     #[must_use]
     pub fn waits_for(&self, node: NodeIndex) -> u32 {
@@ -427,6 +413,16 @@ impl State {
     #[must_use]
     pub fn owns(&self, milestone: MilestoneIndex) -> bool {
         self.facts.owned[milestone.get()]
+    }
+
+    /// Whether what needs the task may run, as far as this task is concerned.
+    #[must_use]
+    pub fn lets_go_on(&self, task: TaskIndex) -> bool {
+        match self.task(task).status {
+            TaskStatus::Completed => true,
+            TaskStatus::Failed => self.plan.settings(task).continue_on_error,
+            _ => false,
+        }
     }
 
     pub(crate) fn ready_first(&self, class: ClassIndex) -> Option<TaskIndex> {

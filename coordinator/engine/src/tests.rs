@@ -4,11 +4,15 @@
 
 mod checker;
 mod control;
+mod grants;
+mod loans;
 mod lost;
 mod properties;
 mod readiness;
 mod recovery;
+mod reopening;
 mod retries;
 mod rig;
 mod scheduling;
 mod scopes;
+mod script;

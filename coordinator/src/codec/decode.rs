@@ -4,8 +4,8 @@ use super::SCHEMA;
 use super::expand::Body;
 use crate::store::StoredRecord;
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, FailureKind, Graph, MilestoneIndex, NodeIndex, Plan, RunOptions,
-    RunSubmitted, Scope, TaskIndex, Timestamp,
+    AgentIndex, AgentRole, AgentSpec, Ended, Event, Failure, FailureKind, Graph, MilestoneIndex, NodeIndex,
+    Plan, RunOptions, RunSubmitted, Scope, TaskIndex, Timestamp,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -118,28 +118,42 @@ impl<'a> Decoder<'a> {
             "RunCompleted" => Event::RunCompleted { warnings: row.small("warnings")? },
             "RunFailed" => Event::RunFailed,
             "RunCancelled" => Event::RunCancelled,
+            "RunReopened" => Event::RunReopened,
             "AgentJoined" => {
                 let spec = agent(row)?;
                 self.agents.push(spec.id.clone());
                 Event::AgentJoined(Box::new(spec))
             }
+            "AgentChanged" => Event::AgentChanged(Box::new(agent(row)?)),
             "AgentLost" => Event::AgentLost { agent: self.agent(row)?, reason: row.text("reason")?.into() },
             "MilestoneStarted" => Event::MilestoneStarted { milestone: self.milestone(row)? },
             "MilestoneCompleted" => Event::MilestoneCompleted { milestone: self.milestone(row)? },
             "MilestoneFailed" => Event::MilestoneFailed { milestone: self.milestone(row)? },
             "MilestoneSkipped" => Event::MilestoneSkipped { milestone: self.milestone(row)? },
             "MilestoneCancelled" => Event::MilestoneCancelled { milestone: self.milestone(row)? },
+            "MilestoneReopened" => Event::MilestoneReopened { milestone: self.milestone(row)? },
             "DependencyResolved" => Event::DependencyResolved {
                 milestone: self.milestone(row)?,
                 node: self.need(row)?,
                 completed: row.flag("completed")?,
                 position: row.number("position")?,
             },
+            "TaskReopened" => Event::TaskReopened {
+                task: self.task(row, "task")?,
+                ended: Ended::parse(&row.text("ended")?).ok_or(Reason::Field("ended"))?,
+            },
             "TaskDispatched" => Event::TaskDispatched {
                 task: self.task(row, "task")?,
                 attempt: attempt()?,
                 agent: self.agent(row)?,
             },
+            "TaskGranted" => Event::TaskGranted {
+                task: self.task(row, "task")?,
+                attempt: attempt()?,
+                agent: self.agent(row)?,
+                awaited: row.flag("awaited")?,
+            },
+            "LeaseExpired" => Event::LeaseExpired { task: self.task(row, "task")?, attempt: attempt()? },
             "TaskStarted" => Event::TaskStarted {
                 task: self.task(row, "task")?,
                 attempt: attempt()?,
@@ -334,7 +348,18 @@ fn agent(row: &Row<'_>) -> Result<AgentSpec, Reason> {
         timers: row.small("timers")?,
         resources: amounts.into_iter().map(exact).collect::<Option<_>>().ok_or(Reason::Field("resources"))?,
         labels: row.pairs("labels")?,
+        role: role(row)?,
     })
+}
+
+/// Logs before there were pools name no role.
+fn role(row: &Row<'_>) -> Result<AgentRole, Reason> {
+    match row.optional_text("role")?.as_deref() {
+        None => Ok(AgentRole::Own),
+        Some("pool") => Ok(AgentRole::Pool { offer_lease_micros: row.number("offer_lease_micros")? }),
+        Some("member") => Ok(AgentRole::Member { pool: row.text("pool")?.into_owned() }),
+        Some(_) => Err(Reason::Field("role")),
+    }
 }
 
 fn failure(row: &Row<'_>) -> Result<Failure, Reason> {

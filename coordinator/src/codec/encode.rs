@@ -5,7 +5,8 @@ use super::{MAX_RECORD_EVENTS, SCHEMA, milestone_stream};
 use crate::store::{NewRecord, StreamId};
 use cairn_model::time::micros;
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope, Timestamp,
+    AgentIndex, AgentRole, AgentSpec, Event, Failure, MilestoneIndex, NodeKind, Plan, RunSubmitted, Scope,
+    Timestamp,
 };
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -66,9 +67,13 @@ impl Encoder {
         let first_id = base_id(envelope.id);
         let mut done = 0;
         while done < events.len() {
-            // By the name, not the variant: what is paused, resumed or cancelled makes different fields.
+            // By the name, not the variant: what is paused, resumed or cancelled makes different fields. So does the
+            // role of an agent.
             let (stream, kind) = (events[done].milestone(plan), type_name(&events[done]));
-            let like = |event: &&Event| type_name(event) == kind && event.milestone(plan) == stream;
+            let role = role_name(&events[done]);
+            let like = |event: &&Event| {
+                type_name(event) == kind && event.milestone(plan) == stream && role_name(event) == role
+            };
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
             self.columns.clear();
@@ -154,15 +159,21 @@ fn type_name(event: &Event) -> &'static str {
         Event::RunCompleted { .. } => "RunCompleted",
         Event::RunFailed => "RunFailed",
         Event::RunCancelled => "RunCancelled",
+        Event::RunReopened => "RunReopened",
         Event::AgentJoined(_) => "AgentJoined",
+        Event::AgentChanged(_) => "AgentChanged",
         Event::AgentLost { .. } => "AgentLost",
         Event::MilestoneStarted { .. } => "MilestoneStarted",
         Event::MilestoneCompleted { .. } => "MilestoneCompleted",
         Event::MilestoneFailed { .. } => "MilestoneFailed",
         Event::MilestoneSkipped { .. } => "MilestoneSkipped",
         Event::MilestoneCancelled { .. } => "MilestoneCancelled",
+        Event::MilestoneReopened { .. } => "MilestoneReopened",
         Event::DependencyResolved { .. } => "DependencyResolved",
+        Event::TaskReopened { .. } => "TaskReopened",
         Event::TaskDispatched { .. } => "TaskDispatched",
+        Event::TaskGranted { .. } => "TaskGranted",
+        Event::LeaseExpired { .. } => "LeaseExpired",
         Event::TaskStarted { .. } => "TaskStarted",
         Event::ProgressUpdated { .. } => "ProgressUpdated",
         Event::TaskCompleted { .. } => "TaskCompleted",
@@ -172,6 +183,16 @@ fn type_name(event: &Event) -> &'static str {
         Event::AttemptTimedOut { .. } => "AttemptTimedOut",
         Event::TaskSkipped { .. } => "TaskSkipped",
         Event::TaskCancelled { .. } => "TaskCancelled",
+    }
+}
+
+/// What an agent's role is called in the log. An agent with a queue of its own has none there.
+fn role_name(event: &Event) -> Option<&'static str> {
+    let (Event::AgentJoined(spec) | Event::AgentChanged(spec)) = event else { return None };
+    match spec.role {
+        AgentRole::Own => None,
+        AgentRole::Pool { .. } => Some("pool"),
+        AgentRole::Member { .. } => Some("member"),
     }
 }
 
@@ -197,8 +218,8 @@ fn write_fields<'a>(
             row.flag("fail_fast", *fail_fast);
         }
         Event::RunCompleted { warnings } => row.number("warnings", u64::from(*warnings)),
-        Event::RunFailed | Event::RunCancelled => {}
-        Event::AgentJoined(spec) => write_agent(row, spec),
+        Event::RunFailed | Event::RunCancelled | Event::RunReopened => {}
+        Event::AgentJoined(spec) | Event::AgentChanged(spec) => write_agent(row, spec),
         Event::AgentLost { agent, reason } => {
             row.text("agent", agent_name(*agent));
             row.text("reason", reason);
@@ -207,7 +228,8 @@ fn write_fields<'a>(
         | Event::MilestoneCompleted { milestone }
         | Event::MilestoneFailed { milestone }
         | Event::MilestoneSkipped { milestone }
-        | Event::MilestoneCancelled { milestone } => row.text("milestone", &plan.milestone(*milestone).id),
+        | Event::MilestoneCancelled { milestone }
+        | Event::MilestoneReopened { milestone } => row.text("milestone", &plan.milestone(*milestone).id),
         Event::DependencyResolved { milestone, node, completed, position } => {
             row.text("milestone", &plan.milestone(*milestone).id);
             // The same numbering as the graph's: tasks first, then two barriers for each milestone.
@@ -223,6 +245,16 @@ fn write_fields<'a>(
             row.task("task", plan, *task);
             row.number("attempt", u64::from(*attempt));
             row.text("agent", agent_name(*agent));
+        }
+        Event::TaskReopened { task, ended } => {
+            row.task("task", plan, *task);
+            row.text("ended", ended.name());
+        }
+        Event::TaskGranted { task, attempt, agent, awaited } => {
+            row.task("task", plan, *task);
+            row.number("attempt", u64::from(*attempt));
+            row.text("agent", agent_name(*agent));
+            row.flag("awaited", *awaited);
         }
         Event::TaskStarted { task, attempt, started_at } => {
             row.task("task", plan, *task);
@@ -254,7 +286,9 @@ fn write_fields<'a>(
             row.time("retry_at", *retry_at);
         }
         Event::RetryDue { task } => row.task("task", plan, *task),
-        Event::AttemptTimedOut { task, attempt } | Event::TaskCancelled { task, attempt } => {
+        Event::AttemptTimedOut { task, attempt }
+        | Event::LeaseExpired { task, attempt }
+        | Event::TaskCancelled { task, attempt } => {
             row.task("task", plan, *task);
             row.number("attempt", u64::from(*attempt));
         }
@@ -292,6 +326,17 @@ fn write_agent(row: &mut Columns, spec: &AgentSpec) {
         spec.resources.iter().map(|(name, amount)| (name.as_str(), Pair::Thousandths(*amount))),
     );
     row.pairs("labels", spec.labels.iter().map(|(name, value)| (name.as_str(), Pair::Text(value))));
+    match &spec.role {
+        AgentRole::Own => {}
+        AgentRole::Pool { offer_lease_micros } => {
+            row.text("role", "pool");
+            row.number("offer_lease_micros", *offer_lease_micros);
+        }
+        AgentRole::Member { pool } => {
+            row.text("role", "member");
+            row.text("pool", pool);
+        }
+    }
 }
 
 fn write_scope(row: &mut Columns, plan: &Plan, scope: Scope) {

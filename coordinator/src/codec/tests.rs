@@ -4,8 +4,8 @@ use super::*;
 use crate::insight::tests::plan_of;
 use crate::store::{NewRecord, StoredRecord, StreamId};
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, Failure, FailureKind, Graph, NodeIndex, RunOptions, RunSubmitted, Scope,
-    TaskIndex, Timestamp,
+    AgentIndex, AgentRole, AgentSpec, Ended, Event, Failure, FailureKind, Graph, NodeIndex, RunOptions,
+    RunSubmitted, Scope, TaskIndex, Timestamp,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -132,11 +132,17 @@ fn joined() -> impl Strategy<Value = Event> {
     let amount =
         prop_oneof![Just(u64::MAX), Just(1), Just(999), any::<u64>(), (0..64_u64).prop_map(|n| n * 1000)];
     let numbers = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>());
-    (agent(), numbers, pairs(amount), pairs(text())).prop_map(
-        |(agent, (incarnation, slots, backlog, timers), resources, labels)| {
+    let role = prop_oneof![
+        Just(AgentRole::Own),
+        any::<u64>().prop_map(|offer_lease_micros| AgentRole::Pool { offer_lease_micros }),
+        text().prop_map(|pool| AgentRole::Member { pool }),
+    ];
+    (agent(), numbers, pairs(amount), pairs(text()), role, any::<bool>()).prop_map(
+        |(agent, (incarnation, slots, backlog, timers), resources, labels, role, is_new)| {
             let id = AGENTS[agent.get()].to_owned();
-            let spec = AgentSpec { id, incarnation, slots, backlog, timers, resources, labels };
-            Event::AgentJoined(Box::new(spec))
+            let spec = AgentSpec { id, incarnation, slots, backlog, timers, resources, labels, role };
+            let spec = Box::new(spec);
+            if is_new { Event::AgentJoined(spec) } else { Event::AgentChanged(spec) }
         },
     )
 }
@@ -157,6 +163,7 @@ fn of_the_run() -> BoxedStrategy<Event> {
         any::<u32>().prop_map(|warnings| Event::RunCompleted { warnings }),
         Just(Event::RunFailed),
         Just(Event::RunCancelled),
+        Just(Event::RunReopened),
         joined(),
         (agent(), reason()).prop_map(|(agent, reason)| Event::AgentLost { agent, reason }),
     ]
@@ -175,6 +182,7 @@ fn of_a_milestone() -> BoxedStrategy<Event> {
         milestone().prop_map(|milestone| Event::MilestoneFailed { milestone }),
         milestone().prop_map(|milestone| Event::MilestoneSkipped { milestone }),
         milestone().prop_map(|milestone| Event::MilestoneCancelled { milestone }),
+        milestone().prop_map(|milestone| Event::MilestoneReopened { milestone }),
         (milestone(), need, any::<bool>(), any::<u64>()).prop_map(
             |(milestone, node, completed, position)| Event::DependencyResolved {
                 milestone,
@@ -196,6 +204,12 @@ fn of_a_task() -> BoxedStrategy<Event> {
             attempt,
             agent
         }),
+        (task(), prop::sample::select(Ended::NAMES.to_vec()))
+            .prop_map(|(task, (ended, _))| Event::TaskReopened { task, ended }),
+        (task(), attempt(), agent(), any::<bool>()).prop_map(|(task, attempt, agent, awaited)| {
+            Event::TaskGranted { task, attempt, agent, awaited }
+        }),
+        (task(), attempt()).prop_map(|(task, attempt)| Event::LeaseExpired { task, attempt }),
         (task(), attempt(), time()).prop_map(|(task, attempt, started_at)| Event::TaskStarted {
             task,
             attempt,

@@ -12,6 +12,8 @@
 //!
 //! Not here: transport, runs, what is written to the log.
 
+mod ledger;
 mod registry;
 
+pub use ledger::Ledger;
 pub use registry::{Action, MAX_AGENTS, Member, Registry, Timing, is_agent_id};

@@ -1,6 +1,6 @@
 //! Who is in the fleet.
 
-use cairn_model::{AgentSpec, Timestamp};
+use cairn_model::{AgentRole, AgentSpec, Timestamp};
 use cairn_shared::message::wire::{Heartbeat, Hello, PROTOCOL, ToAgent, Welcome};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,7 +83,7 @@ pub enum Action {
         /// Which.
         agent: String,
     },
-    /// An agent has more, or less, than before; or takes work, or not.
+    /// An agent has more, or less, than before; or takes work, or not; or is believed to be there.
     Changed {
         /// Which.
         agent: String,
@@ -175,6 +175,7 @@ impl Registry {
             is_lost: false,
         };
         self.members.insert(spec.id.clone(), member);
+        actions.push(Action::Changed { agent: spec.id.clone() });
         actions.push(Action::Say { agent: spec.id.clone(), message: ToAgent::Introduce });
     }
 
@@ -385,6 +386,7 @@ fn member_of(hello: Hello, now: Timestamp, expires_at: Timestamp) -> Member {
         timers: hello.timers.min(MAX_TIMERS),
         resources: entries(hello.resources, |_| 0),
         labels: entries(hello.labels, String::len),
+        role: AgentRole::Own,
     };
     Member {
         spec,

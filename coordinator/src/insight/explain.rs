@@ -1,7 +1,7 @@
 //! Why a task is, or is not, running.
 
 use super::path::Timing;
-use cairn_engine::{AgentState, Class, MilestoneStatus, State, TaskStatus, could_ever_run};
+use cairn_engine::{AgentState, Class, MilestoneStatus, State, Taken, TaskStatus, could_ever_run};
 use cairn_model::{AgentIndex, Failure, MilestoneIndex, NodeIndex, NodeKind, TaskIndex};
 use serde::Serialize;
 
@@ -87,6 +87,26 @@ pub enum Reason {
     },
     /// Nothing holds it back: the next decision dispatches it.
     NextDecision,
+    /// Other runs wait too, and this one has its share.
+    ShareUsed {
+        /// Attempts in slots that it may have out in all.
+        most_slots: u32,
+    },
+    /// It lies in a pool, and nobody has taken it yet.
+    InPool {
+        /// Which one.
+        pool: Option<String>,
+    },
+    /// It was offered to an agent that starts it only on a grant, and has not asked for it yet.
+    AwaitsGrant {
+        /// To whom.
+        agent: Option<String>,
+    },
+    /// It is an agent's and may start, and its start is not reported yet.
+    Granted {
+        /// Whose.
+        agent: Option<String>,
+    },
     /// It was offered to an agent, and its start is not reported yet.
     Offered {
         /// To whom.
@@ -168,6 +188,8 @@ pub struct AgentRoom {
     pub resources: Vec<ResourceRoom>,
     /// Labels that the agent lacks, `name=value`.
     pub missing_labels: Vec<String>,
+    /// It takes nothing new: it drains, or is silent.
+    pub closed: bool,
 }
 
 /// How much of a resource is wanted, there, and free.
@@ -179,6 +201,8 @@ pub struct ResourceRoom {
     pub wanted: f64,
     /// How much is not taken.
     pub free: f64,
+    /// How much other runs have taken.
+    pub others: f64,
     /// How much the agent has in all.
     pub total: f64,
 }
@@ -209,7 +233,7 @@ fn reasons(state: &State, task: TaskIndex) -> Vec<Reason> {
     match row.status {
         TaskStatus::Pending => pending(state, task),
         TaskStatus::Ready => ready(state, task),
-        TaskStatus::Dispatched => vec![Reason::Offered { agent: agent_name(state, row.agent()) }],
+        TaskStatus::Dispatched => vec![dispatched(state, task)],
         TaskStatus::InProgress => vec![Reason::Runs {
             agent: agent_name(state, row.agent()),
             since: row.since.to_string(),
@@ -223,6 +247,21 @@ fn reasons(state: &State, task: TaskIndex) -> Vec<Reason> {
             vec![Reason::Skipped { cause: cause.map(|cause| task_need(state, cause)) }]
         }
         TaskStatus::Cancelled => vec![Reason::Cancelled],
+    }
+}
+
+fn dispatched(state: &State, task: TaskIndex) -> Reason {
+    let row = state.task(task);
+    let agent = agent_name(state, row.agent());
+    let holder = row.agent().and_then(|agent| state.agents().get(agent.get()));
+    if holder.is_some_and(AgentState::is_pool) {
+        Reason::InPool { pool: agent }
+    } else if row.is_granted() {
+        Reason::Granted { agent }
+    } else if state.needs_grant(task) {
+        Reason::AwaitsGrant { agent }
+    } else {
+        Reason::Offered { agent }
     }
 }
 
@@ -240,14 +279,18 @@ fn pending(state: &State, task: TaskIndex) -> Vec<Reason> {
     if !waiting.needs.is_empty() {
         reasons.push(Reason::Needs(waiting));
     }
-    let milestone = state.plan().milestone_of(task);
-    let waiting = waiting_for(state, state.graph().start(milestone));
-    if !waiting.needs.is_empty() && state.milestone(milestone).status == MilestoneStatus::Planned {
-        let milestone = state.plan().milestone(milestone).id.clone();
-        reasons.push(Reason::MilestoneNeeds { milestone, waiting });
-    }
+    reasons.extend(milestone_needs(state, task));
     reasons.extend(held(state, task));
     reasons
+}
+
+/// What the milestone of a task waits for before it starts.
+fn milestone_needs(state: &State, task: TaskIndex) -> Option<Reason> {
+    let milestone = state.plan().milestone_of(task);
+    let waiting = waiting_for(state, state.graph().start(milestone));
+    let is_planned = state.milestone(milestone).status == MilestoneStatus::Planned;
+    let milestone = state.plan().milestone(milestone).id.clone();
+    (is_planned && !waiting.needs.is_empty()).then_some(Reason::MilestoneNeeds { milestone, waiting })
 }
 
 /// What of a node's own needs is not completed; the start of a milestone is no need.
@@ -255,7 +298,7 @@ fn waiting_for(state: &State, node: NodeIndex) -> Waiting {
     let mut waiting = Waiting::default();
     for &before in state.graph().predecessors(node) {
         let need = match state.graph().kind(before) {
-            NodeKind::Task(task) if !lets_go_on(state, task) => task_need(state, task),
+            NodeKind::Task(task) if !state.lets_go_on(task) => task_need(state, task),
             NodeKind::End(milestone) if state.milestone(milestone).status != MilestoneStatus::Completed => {
                 milestone_need(state, milestone)
             }
@@ -268,15 +311,6 @@ fn waiting_for(state: &State, node: NodeIndex) -> Waiting {
         }
     }
     waiting
-}
-
-/// Whether what needs the task may run, as far as this task is concerned.
-fn lets_go_on(state: &State, task: TaskIndex) -> bool {
-    match state.task(task).status {
-        TaskStatus::Completed => true,
-        TaskStatus::Failed => state.plan().settings(task).continue_on_error,
-        _ => false,
-    }
 }
 
 fn task_need(state: &State, task: TaskIndex) -> Need {
@@ -310,15 +344,21 @@ fn held(state: &State, task: TaskIndex) -> Vec<Reason> {
 }
 
 fn ready(state: &State, task: TaskIndex) -> Vec<Reason> {
-    let mut reasons = held(state, task);
+    let mut reasons: Vec<_> = milestone_needs(state, task).into_iter().collect();
+    reasons.extend(held(state, task));
     let class = &state.order().classes()[state.order().class_of(task)];
-    let live = || state.agents().iter().filter(|agent| !agent.lost);
-    let rooms = || live().take(MAX_LISTED).map(|agent| room(agent, class)).collect();
+    // What members have stands with their pool.
+    let live = || state.usage().filter(|(_, agent)| agent.takes_offers());
+    let room = |(index, agent): (AgentIndex, &AgentState)| room(agent, state.taken(index), class);
+    let rooms = || live().take(MAX_LISTED).map(room).collect();
+    let most = state.loan().most_slots.filter(|&most| class.takes_slot && state.slots_out() >= most);
     if live().next().is_none() {
         reasons.push(Reason::NoAgents);
     } else if !could_ever_run(state, task) {
         reasons.push(Reason::NeverFits { asks: class.describe(), agents: rooms() });
-    } else if !live().any(|agent| has_room(&room(agent, class))) {
+    } else if let Some(most_slots) = most {
+        reasons.push(Reason::ShareUsed { most_slots });
+    } else if !live().any(|agent| has_room(&room(agent))) {
         let goes_first = |&other: &TaskIndex| {
             state.task(other).status == TaskStatus::Ready
                 && state.order().rank(other) < state.order().rank(task)
@@ -333,27 +373,33 @@ fn ready(state: &State, task: TaskIndex) -> Vec<Reason> {
 
 fn has_room(room: &AgentRoom) -> bool {
     let enough = |room: &ResourceRoom| room.free >= room.wanted;
-    room.missing_labels.is_empty() && enough(&room.slots) && room.resources.iter().all(enough)
+    !room.closed && room.missing_labels.is_empty() && enough(&room.slots) && room.resources.iter().all(enough)
 }
 
-fn room(agent: &AgentState, class: &Class) -> AgentRoom {
+fn room(agent: &AgentState, taken: Option<&Taken>, class: &Class) -> AgentRoom {
     let spec = &agent.spec;
-    let (name, total, used) = if class.takes_slot {
-        ("slots", spec.slots, agent.slots_used)
+    let (name, total, used, others) = if class.takes_slot {
+        ("slots", spec.slots, agent.slots_used, taken.map_or(0, |taken| taken.slots))
     } else {
-        ("timers", spec.timers, agent.timers_used)
+        ("timers", spec.timers, agent.timers_used, taken.map_or(0, |taken| taken.timers))
     };
     let slots = ResourceRoom {
         name: name.to_owned(),
         wanted: 1.0,
-        free: f64::from(total.saturating_sub(used)),
+        free: f64::from(total.saturating_sub(used).saturating_sub(others)),
+        others: f64::from(others),
         total: f64::from(total),
     };
     let resource = |(name, wanted): &(String, u64)| {
-        let at = spec.resources.iter().position(|(has, _)| has == name);
-        let total = at.map_or(0, |at| spec.resources[at].1);
-        let free = at.and_then(|at| agent.free.get(at).copied()).unwrap_or(0);
-        ResourceRoom { name: name.clone(), wanted: amount(*wanted), free: amount(free), total: amount(total) }
+        let total = spec.resources.iter().find(|(has, _)| has == name).map_or(0, |(_, total)| *total);
+        let others = taken.map_or(0, |taken| taken.of(name));
+        ResourceRoom {
+            name: name.clone(),
+            wanted: amount(*wanted),
+            free: amount(agent.free(name).saturating_sub(others)),
+            others: amount(others),
+            total: amount(total),
+        }
     };
     let lacks = class.requires.iter().filter(|label| !spec.labels.contains(label));
     AgentRoom {
@@ -361,6 +407,7 @@ fn room(agent: &AgentState, class: &Class) -> AgentRoom {
         slots,
         resources: class.resources.iter().map(resource).collect(),
         missing_labels: lacks.map(|(name, value)| format!("{name}={value}")).collect(),
+        closed: taken.is_some_and(|taken| taken.closed),
     }
 }
 

@@ -48,7 +48,13 @@ impl MilestoneFiles {
         let (jobs, waiting) = sync_channel(QUEUE_DEPTH);
         let active = state_directory.join("active").join(run);
         let completed = state_directory.join("completed").join(run);
-        let write = move || write_all(&waiting, &active, &completed);
+        let is_open = !state.run().status.is_final();
+        let write = move || {
+            if is_open && let Err(error) = reopen(&completed) {
+                tracing::warn!(directory = %completed.display(), %error, "cannot remove files of a run that goes on");
+            }
+            write_all(&waiting, &active, &completed);
+        };
         let writer = std::thread::Builder::new().name("cairn-files".to_owned()).spawn(write).ok();
         Self { dirty: vec![true; state.plan().milestones().len()], next: 0, jobs: Some(jobs), writer }
     }
@@ -113,7 +119,7 @@ impl Drop for MilestoneFiles {
 fn touches_all(event: &Event) -> bool {
     match event {
         Event::OwnerChanged { .. } | Event::RunInterrupted { .. } => true,
-        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => true,
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled | Event::RunReopened => true,
         Event::Paused { scope, .. } | Event::Resumed { scope } | Event::CancelRequested { scope, .. } => {
             *scope == Scope::Run
         }
@@ -155,6 +161,11 @@ fn complete(active: &Path, completed: &Path) -> io::Result<()> {
         fs::remove_dir_all(completed)?;
     }
     fs::rename(active, completed)
+}
+
+/// A run that had ended goes on: what was kept of its end is not true any more, and all is written anew.
+fn reopen(completed: &Path) -> io::Result<()> {
+    if completed.try_exists()? { fs::remove_dir_all(completed) } else { Ok(()) }
 }
 
 /// The file of a milestone.

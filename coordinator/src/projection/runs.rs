@@ -1,11 +1,11 @@
 //! All runs of a log, a line each, folded from the records in one pass and without reading a plan.
 
-use crate::codec::read_submitted;
+use crate::codec::{StoredEvent, expand, read_submitted};
 use crate::runtime::each_record;
 use crate::store::file::LogReader;
 use crate::store::{Cursor, ReadError, StoredRecord};
 use cairn_engine::RunStatus;
-use cairn_model::{RunId, Timestamp};
+use cairn_model::{Ended, RunId, Timestamp};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -98,7 +98,10 @@ impl RunsFold {
         if let Some(at) = self.find(name)
             && let Some(head) = Head::of(&record.body)
         {
-            self.runs[at].change(&head, u64::from(record.count));
+            match head.event_type.as_ref() {
+                "TaskReopened" => self.runs[at].reopen(record),
+                _ => self.runs[at].change(&head, u64::from(record.count)),
+            }
         }
     }
 
@@ -154,6 +157,9 @@ impl RunOverview {
             "TaskFailed" => self.failed += count,
             "TaskSkipped" => self.skipped += count,
             "TaskCancelled" => self.cancelled += count,
+            "RunReopened" => {
+                (self.status, self.finished_at, self.interrupted) = (RunStatus::Active, None, false);
+            }
             "RunPaused" => self.status = RunStatus::Paused,
             "RunResumed" => (self.status, self.interrupted) = (RunStatus::Active, false),
             "RunInterrupted" => self.interrupted = true,
@@ -163,6 +169,23 @@ impl RunOverview {
             "RunCancelled" => self.end(RunStatus::Cancelled, head),
             _ => {}
         }
+    }
+
+    /// Its tasks may have ended in different ways.
+    fn reopen(&mut self, record: &StoredRecord) {
+        let take = |event: &StoredEvent<'_>| {
+            let ended = event.event_data.get("ended").map(|text| text.get().trim_matches('"'));
+            let count = match ended.and_then(Ended::parse) {
+                Some(Ended::Completed) => &mut self.completed,
+                Some(Ended::Failed) => &mut self.failed,
+                Some(Ended::Skipped) => &mut self.skipped,
+                Some(Ended::Cancelled) => &mut self.cancelled,
+                None => return,
+            };
+            *count = count.saturating_sub(1);
+        };
+        // One that cannot be read changes nothing, like all that is not understood here.
+        let _ = expand(record, take);
     }
 
     fn end(&mut self, status: RunStatus, head: &Head<'_>) {

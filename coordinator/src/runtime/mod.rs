@@ -14,6 +14,7 @@ mod link;
 mod load;
 mod outstanding;
 mod run_loop;
+mod share;
 mod snapshot;
 
 pub use link::{AgentLife, Parcel};
@@ -23,6 +24,7 @@ pub use load::{
 };
 pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
 pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};
+pub use share::{Share, Shares};
 
 use uuid::Uuid;
 

@@ -17,7 +17,6 @@ const HEARTBEATS_WITHOUT: u8 = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Watched {
-    agent: AgentIndex,
     attempt: u32,
     /// The order that waits for an answer, and since when.
     unanswered: Option<(OrderKind, Timestamp)>,
@@ -28,7 +27,7 @@ struct Watched {
 /// What is out, as far as messages go. Bounded by what the agents have room for.
 #[derive(Debug, Default)]
 pub struct Outstanding {
-    watched: HashMap<TaskIndex, Watched>,
+    watched: HashMap<(AgentIndex, TaskIndex), Watched>,
 }
 
 impl Outstanding {
@@ -38,37 +37,42 @@ impl Outstanding {
         if kind == OrderKind::Acknowledge {
             return;
         }
-        self.watched.insert(task, Watched { agent, attempt, unanswered: Some((kind, now)), unnamed: 0 });
+        self.watched.insert((agent, task), Watched { attempt, unanswered: Some((kind, now)), unnamed: 0 });
     }
 
-    /// An attempt is out that was accepted before we were here.
+    /// An attempt is out that the agent has accepted.
     pub fn adopt(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
-        self.watched.insert(task, Watched { agent, attempt, unanswered: None, unnamed: 0 });
+        self.watched.insert((agent, task), Watched { attempt, unanswered: None, unnamed: 0 });
     }
 
     /// The agent has said something about the attempt. A request to stop is answered by its end only.
     pub fn answered(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
-        if let Some(watched) = self.watched.get_mut(&task)
+        if let Some(watched) = self.watched.get_mut(&(agent, task))
             && watched.attempt == attempt
             && !matches!(watched.unanswered, Some((OrderKind::Stop, _)))
         {
-            *watched = Watched { agent, attempt, unanswered: None, unnamed: 0 };
+            *watched = Watched { attempt, unanswered: None, unnamed: 0 };
         }
     }
 
-    /// The attempt has ended, or is another agent's business.
-    pub fn ended(&mut self, task: TaskIndex, attempt: u32) {
-        if self.watched.get(&task).is_some_and(|watched| watched.attempt <= attempt) {
-            self.watched.remove(&task);
+    /// The attempt has ended with that agent.
+    pub fn ended(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32) {
+        if self.watched.get(&(agent, task)).is_some_and(|watched| watched.attempt <= attempt) {
+            self.watched.remove(&(agent, task));
         }
     }
 
-    /// Orders to be given again.
-    pub fn overdue(&self, now: Timestamp) -> Vec<(AgentIndex, Order)> {
-        let late = |(&task, watched): (&TaskIndex, &Watched)| {
+    /// Orders to be given again. What is not out any more with its agent (`is_out` knows) is not watched any longer.
+    pub fn overdue(
+        &mut self,
+        now: Timestamp,
+        is_out: impl Fn(AgentIndex, TaskIndex, u32) -> bool,
+    ) -> Vec<(AgentIndex, Order)> {
+        self.watched.retain(|&(agent, task), watched| is_out(agent, task, watched.attempt));
+        let late = |(&(agent, task), watched): (&(AgentIndex, TaskIndex), &Watched)| {
             let (kind, since) = watched.unanswered?;
             let order = Order { task, attempt: watched.attempt, kind };
-            (since.plus(ANSWER_EXPECTED_WITHIN) <= now).then_some((watched.agent, order))
+            (since.plus(ANSWER_EXPECTED_WITHIN) <= now).then_some((agent, order))
         };
         let mut overdue: Vec<_> = self.watched.iter().filter_map(late).collect();
         overdue.sort_by_key(|(agent, order)| (*agent, order.task));
@@ -79,8 +83,8 @@ impl Outstanding {
     /// attempts come back.
     pub fn named(&mut self, agent: AgentIndex, held: &[(TaskIndex, u32)]) -> Vec<(TaskIndex, u32)> {
         let mut gone = Vec::new();
-        for (&task, watched) in &mut self.watched {
-            if watched.agent != agent || watched.unanswered.is_some() {
+        for (&(of, task), watched) in &mut self.watched {
+            if of != agent || watched.unanswered.is_some() {
                 continue;
             }
             if held.binary_search(&(task, watched.attempt)).is_ok() {
@@ -107,6 +111,10 @@ mod tests {
         Order { task: TaskIndex(task), attempt: 1, kind }
     }
 
+    fn always(_: AgentIndex, _: TaskIndex, _: u32) -> bool {
+        true
+    }
+
     fn at(seconds: u64) -> Timestamp {
         Timestamp(0).plus(Duration::from_secs(seconds))
     }
@@ -115,14 +123,22 @@ mod tests {
     fn an_order_is_given_again_until_it_is_answered() {
         let mut outstanding = Outstanding::default();
         outstanding.ordered(AGENT, order(0, OrderKind::Offer), at(0));
-        assert_eq!(outstanding.overdue(at(4)), []);
-        assert_eq!(outstanding.overdue(at(5)), [(AGENT, order(0, OrderKind::Offer))]);
+        assert_eq!(outstanding.overdue(at(4), always), []);
+        assert_eq!(outstanding.overdue(at(5), always), [(AGENT, order(0, OrderKind::Offer))]);
         outstanding.ordered(AGENT, order(0, OrderKind::Offer), at(5));
-        assert_eq!(outstanding.overdue(at(9)), []);
+        assert_eq!(outstanding.overdue(at(9), always), []);
         outstanding.answered(AGENT, TaskIndex(0), 2);
-        assert_eq!(outstanding.overdue(at(10)).len(), 1, "another attempt is no answer");
+        assert_eq!(outstanding.overdue(at(10), always).len(), 1, "another attempt is no answer");
         outstanding.answered(AGENT, TaskIndex(0), 1);
-        assert_eq!(outstanding.overdue(at(100)), []);
+        assert_eq!(outstanding.overdue(at(100), always), []);
+    }
+
+    #[test]
+    fn what_is_not_out_any_more_is_not_asked_for() {
+        let mut outstanding = Outstanding::default();
+        outstanding.ordered(AGENT, order(0, OrderKind::Offer), at(0));
+        assert_eq!(outstanding.overdue(at(5), |_, _, _| false), []);
+        assert_eq!(outstanding.overdue(at(5), always), []);
     }
 
     #[test]
@@ -130,9 +146,9 @@ mod tests {
         let mut outstanding = Outstanding::default();
         outstanding.ordered(AGENT, order(0, OrderKind::Stop), at(0));
         outstanding.answered(AGENT, TaskIndex(0), 1);
-        assert_eq!(outstanding.overdue(at(5)).len(), 1);
-        outstanding.ended(TaskIndex(0), 1);
-        assert_eq!(outstanding.overdue(at(5)), []);
+        assert_eq!(outstanding.overdue(at(5), always).len(), 1);
+        outstanding.ended(AGENT, TaskIndex(0), 1);
+        assert_eq!(outstanding.overdue(at(5), always), []);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::link::{AgentLife, Link, Outbox, Parcel, Recipient};
 use super::new_id;
 use super::outstanding::Outstanding;
+use super::share::Share;
 use super::snapshot;
 use crate::codec::{Encoder, Envelope};
 use crate::store::{Append, AppendError, Appended, EventStore, Ticket};
-use cairn_engine::{Effect, Rejection, State, TaskStatus, decide, next_deadline, react, recover};
+use cairn_engine::{AgentState, Effect, Rejection, State, TaskStatus, decide, next_deadline, react, recover};
 use cairn_model::{AgentIndex, Command, Event, Outcome, Report, ReportKind, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::{Order, OrderKind, Orders};
@@ -132,6 +133,7 @@ struct Pending {
 struct After {
     acknowledgements: Vec<(Recipient, TaskIndex, u32)>,
     replies: Vec<oneshot::Sender<Result<(), Rejection>>>,
+    effects: Vec<Effect>,
 }
 
 /// Owns a run: its state, and the right to append to its streams.
@@ -143,6 +145,8 @@ pub struct RunLoop {
     link: Link,
     pending: VecDeque<Pending>,
     outbox: Outbox,
+    /// In a fleet: the run's part in it.
+    share: Option<Share>,
     /// In a fleet: what agents have still to answer.
     outstanding: Option<Outstanding>,
     /// Taken in, and not decided yet.
@@ -172,6 +176,7 @@ impl RunLoop {
             link: Link::Local(Vec::new()),
             pending: VecDeque::new(),
             outbox: Outbox::default(),
+            share: None,
             outstanding: None,
             undecided: VecDeque::new(),
             looks: Vec::new(),
@@ -222,7 +227,8 @@ impl RunLoop {
 
     /// Connects a fleet: all orders go to `parcels`, and are given again while they are not answered. What was out
     /// before is offered again if it had not started, and believed to run if it had.
-    pub fn connect_fleet(&mut self, parcels: mpsc::Sender<Parcel>) {
+    pub fn connect_fleet(&mut self, parcels: mpsc::Sender<Parcel>, share: Share) {
+        self.share = Some(share);
         self.link = Link::Fleet(parcels);
         let mut outstanding = Outstanding::default();
         for task in self.state.plan().tasks() {
@@ -295,6 +301,11 @@ impl RunLoop {
                 count = inputs.recv_many(&mut received, MAX_INPUTS), if may_decide && somebody_speaks => {
                     somebody_speaks = count > 0;
                     self.undecided.extend(received.drain(..));
+                }
+                () = room(self.share.as_ref()), if may_decide && !self.is_over() => {
+                    // What the others leave is told to the state by the decision itself. A tick is refused only where
+                    // there is no run.
+                    let _ = self.decide(Command::Tick, After::default());
                 }
                 () = tokio::time::sleep(wake_at.unwrap_or(now).since(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|at| at <= self.config.clock.now()) {
@@ -425,7 +436,7 @@ impl RunLoop {
             if let Some(outstanding) = &mut self.outstanding {
                 let is_over = is_end || matches!(kind, ReportKind::Declined { .. });
                 if is_over {
-                    outstanding.ended(task, attempt);
+                    outstanding.ended(agent, task, attempt);
                 } else {
                     outstanding.answered(agent, task, attempt);
                 }
@@ -457,7 +468,7 @@ impl RunLoop {
         };
         let gone = outstanding.named(agent, attempts);
         for &(task, attempt) in &gone {
-            outstanding.ended(task, attempt);
+            outstanding.ended(agent, task, attempt);
         }
         self.decide_reports(gone.into_iter().map(report).collect(), After::default());
     }
@@ -475,8 +486,13 @@ impl RunLoop {
             // They cannot even be said once, for now.
             return;
         }
-        let overdue =
-            self.outstanding.as_ref().map(|outstanding| outstanding.overdue(now)).unwrap_or_default();
+        let Some(outstanding) = &mut self.outstanding else { return };
+        let state = &self.state;
+        let is_out = |agent, task, attempt| {
+            let row = state.task(task);
+            row.status.is_out() && row.attempt == attempt && row.agent() == Some(agent)
+        };
+        let overdue = outstanding.overdue(now, is_out);
         for (agent, order) in overdue {
             self.order(Recipient::Agent(agent), order);
         }
@@ -490,15 +506,20 @@ impl RunLoop {
         &mut self,
         user: Option<&str>,
         command: Command,
-        after: After,
+        mut after: After,
     ) -> Result<(), (Rejection, After)> {
         let at = self.config.clock.now();
         let mut events = Vec::new();
-        let decision = match decide(&mut self.state, command, at, &mut events) {
+        let decision = match &self.share {
+            Some(share) => share.decide(&mut self.state, |state| decide(state, command, at, &mut events)),
+            None => decide(&mut self.state, command, at, &mut events),
+        };
+        let decision = match decision {
             Ok(decision) => decision,
             Err(rejection) => return Err((rejection, after)),
         };
         self.stale_reports += u64::from(decision.stale_reports);
+        after.effects = decision.answers;
         if events.is_empty() {
             self.settle(after);
             return Ok(());
@@ -521,6 +542,7 @@ impl RunLoop {
             Some(last) => {
                 last.after.acknowledgements.extend(after.acknowledgements);
                 last.after.replies.extend(after.replies);
+                last.after.effects.extend(after.effects);
             }
             None => self.say(after),
         }
@@ -534,6 +556,11 @@ impl RunLoop {
         self.since_snapshot += pending.events.len() as u64;
         for event in &pending.events {
             react(&self.state, event, &mut self.effects);
+            if let (Some(outstanding), Event::TaskGranted { task, attempt, agent, .. }) =
+                (&mut self.outstanding, event)
+            {
+                outstanding.adopt(*agent, *task, *attempt);
+            }
         }
         self.send_effects();
         self.say(pending.after);
@@ -547,20 +574,19 @@ impl RunLoop {
 
     fn send_effects(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
-            let (agent, order) = match effect {
-                Effect::Offer { task, attempt, agent } => {
-                    (agent, Order { task, attempt, kind: OrderKind::Offer })
-                }
-                Effect::Stop { task, attempt, agent } => {
-                    (agent, Order { task, attempt, kind: OrderKind::Stop })
-                }
+            let (agent, task, attempt, kind) = match effect {
+                Effect::Offer { task, attempt, agent } => (agent, task, attempt, OrderKind::Offer),
+                Effect::Grant { task, attempt, agent } => (agent, task, attempt, OrderKind::Grant),
+                Effect::Stop { task, attempt, agent } => (agent, task, attempt, OrderKind::Stop),
                 Effect::Ended => continue,
             };
-            self.order(Recipient::Agent(agent), order);
+            self.order(Recipient::Agent(agent), Order { task, attempt, kind });
         }
     }
 
     fn say(&mut self, after: After) {
+        self.effects.extend(after.effects);
+        self.send_effects();
         for (to, task, attempt) in after.acknowledgements {
             self.order(to, Order { task, attempt, kind: OrderKind::Acknowledge });
         }
@@ -571,7 +597,10 @@ impl RunLoop {
     }
 
     fn order(&mut self, to: Recipient, order: Order) {
-        if let (Some(outstanding), Recipient::Agent(agent)) = (&mut self.outstanding, &to) {
+        // What lies in a pool may be on its way to anybody: a second copy would be taken by a second agent.
+        if let (Some(outstanding), Recipient::Agent(agent)) = (&mut self.outstanding, &to)
+            && !self.state.agents().get(agent.get()).is_some_and(AgentState::is_pool)
+        {
             outstanding.ordered(*agent, order, self.config.clock.now());
         }
         self.outbox.put(to, self.state.run().epoch, order);
@@ -580,6 +609,14 @@ impl RunLoop {
 
 fn is_report(input: &mut Input) -> bool {
     matches!(input, Input::Reports(_))
+}
+
+/// Waits for room in a fleet that several runs share.
+async fn room(share: Option<&Share>) {
+    match share {
+        Some(share) => share.room().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the oldest append. Cancel-safe: it stays where it is until it is answered.

@@ -4,10 +4,10 @@ use super::porter;
 use super::post::Post;
 use crate::codec::Encoder;
 use crate::projection::MilestoneFiles;
-use crate::runtime::{Input, RunConfig, RunError, RunLoop, Update};
+use crate::runtime::{Input, RunConfig, RunError, RunLoop, Shares, Update};
 use crate::store::{EventStore, StreamId};
 use cairn_engine::State;
-use cairn_model::{Command, Event, Plan, RunId};
+use cairn_model::{AgentSpec, Command, Event, Plan, RunId};
 use cairn_shared::clock::Clock;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -48,6 +48,7 @@ pub(super) struct Surroundings {
     pub(super) post: Post,
     pub(super) notes: mpsc::UnboundedSender<Note>,
     pub(super) head: watch::Sender<u64>,
+    pub(super) shares: Shares,
 }
 
 /// How a loop ended.
@@ -88,7 +89,7 @@ impl Active {
         };
         let mut owner =
             RunLoop::new(config, begin.state, Encoder::new(&begin.run.to_string(), begin.versions));
-        owner.connect_fleet(parcels_in);
+        owner.connect_fleet(parcels_in, around.shares.of(&begin.run.to_string()));
         let run = begin.run;
         let driven = async move {
             let porter = tokio::spawn(porter);
@@ -120,6 +121,12 @@ impl Active {
     /// Hands something to the loop. One that is ending does not hear it, which its end tells.
     pub(super) fn send(&self, input: Input) {
         let _ = self.inputs.send(input);
+    }
+
+    /// Tells the loop of an agent, or a pool, as it is now. What the run knows already is refused there.
+    pub(super) fn present(&self, spec: AgentSpec) {
+        self.command(Command::AgentJoined(Box::new(spec.clone())));
+        self.command(Command::AgentChanged(Box::new(spec)));
     }
 
     /// Hands a command to the loop that nobody waits for.

@@ -3,6 +3,8 @@
 //!
 //! Not here: how it is read (`cairn_shared::config`).
 
+pub use cairn_shared::transport::amqp::QueueType;
+
 use cairn_shared::config::{LogConfig, TransportUrl, duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,6 +42,8 @@ pub struct CoordinatorConfig {
     pub stores: Vec<StoreUrl>,
     /// How messages go to agents and back.
     pub transport: TransportUrl,
+    /// Certificates (PEM) that vouch for the broker besides those of the system.
+    pub transport_authority: Option<PathBuf>,
     /// What kind of queue carries them.
     pub queue_type: QueueType,
     /// How work finds its agent.
@@ -71,6 +75,7 @@ impl Default for CoordinatorConfig {
             store: None,
             stores: Vec::new(),
             transport: TransportUrl::InProcess,
+            transport_authority: None,
             queue_type: QueueType::default(),
             route: Route::default(),
             lease: Duration::from_secs(10),
@@ -106,17 +111,6 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self { active_runs: 1_000, metric_projects: 100 }
     }
-}
-
-/// What kind of queue carries messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum QueueType {
-    /// On one broker: the sooner one. What a lost broker takes with it is sent again.
-    #[default]
-    Classic,
-    /// On several brokers.
-    Quorum,
 }
 
 /// How work finds its agent.

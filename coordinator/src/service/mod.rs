@@ -10,6 +10,7 @@
 //! Not here: rules of a run (the engine's), HTTP, formats of messages.
 
 mod active;
+mod agents;
 pub mod config;
 mod handle;
 mod hearing;

@@ -1,6 +1,7 @@
 //! The loop of the service: it hears agents, answers requests, starts and ends the loops of runs.
 
 use super::active::{Active, LoopEnd, Note, Surroundings};
+use super::config::Route;
 use super::handle::{AgentView, HealthView, Request, SubmitError};
 use super::output::{self, LogEnds};
 use super::post::Post;
@@ -8,10 +9,10 @@ use super::side_log::{SideEvent, SideLog};
 use super::submit::{Parsed, Submissions};
 use super::wishes::Reopen;
 use crate::fleet::{Action, Registry, Timing};
-use crate::runtime::{AgentLife, Input, RunError};
+use crate::runtime::{Input, RunError, Shares};
 use crate::store::{AppendError, EventStore, ReadError};
 use cairn_engine::{Rejection, State};
-use cairn_model::{Command, RunId, TaskIndex, Timestamp};
+use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
 use cairn_shared::transport::{Address, Health, SubscribeError, Transport};
@@ -46,6 +47,8 @@ pub struct ServiceConfig {
     pub clock: Clock,
     /// How long an agent is believed to be there after it was heard.
     pub lease: Duration,
+    /// How work finds its agent.
+    pub route: Route,
     /// Told which logs of tasks are complete.
     pub log_ends: LogEnds,
     /// Runs under way at a time; further plans are refused.
@@ -119,6 +122,7 @@ impl Service {
             post: post.clone(),
             notes: notes_in,
             head,
+            shares: Shares::default(),
         };
         let mut service = Self {
             registry: Registry::new(&config.name, Timing { lease: config.lease }, clock.now()),
@@ -209,41 +213,6 @@ impl Service {
                     self.lost(&agent, incarnation, &reason, is_expired);
                 }
             }
-        }
-    }
-
-    fn joined(&mut self, agent: &str) {
-        self.post.learn(&self.registry, agent);
-        let Some(member) = self.registry.member(agent) else { return };
-        tracing::info!(agent, slots = member.spec.slots, "agent joined");
-        let event = SideEvent::AgentJoined {
-            agent: agent.to_owned(),
-            incarnation: member.spec.incarnation,
-            slots: member.spec.slots,
-            version: member.version.clone(),
-        };
-        let command = Command::AgentJoined(Box::new(member.spec.clone()));
-        self.write(&event);
-        for active in self.runs.values() {
-            active.command(command.clone());
-        }
-    }
-
-    fn changed(&mut self, agent: &str) {
-        self.post.learn(&self.registry, agent);
-    }
-
-    fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, is_expired: bool) {
-        tracing::warn!(agent, reason, "agent lost");
-        self.holds.remove(agent);
-        if is_expired {
-            self.write(&SideEvent::LeaseExpired { agent: agent.to_owned(), incarnation });
-        }
-        let event = SideEvent::AgentLost { agent: agent.to_owned(), incarnation, reason: reason.to_owned() };
-        self.write(&event);
-        let life = AgentLife { id: agent.into(), incarnation };
-        for active in self.runs.values() {
-            active.send(Input::Lost { life: life.clone(), reason: reason.into() });
         }
     }
 

@@ -211,15 +211,6 @@ impl Service {
         self.runs.entry(run).insert_entry(active).into_mut()
     }
 
-    /// Tells a run of the agents that are there.
-    pub(super) fn introduce_fleet(&self, run: &RunId) {
-        let Some(active) = self.runs.get(run) else { return };
-        for member in self.registry.members().filter(|member| !member.is_lost) {
-            // One that the run has already is refused there, which is as well.
-            active.command(Command::AgentJoined(Box::new(member.spec.clone())));
-        }
-    }
-
     /// The first run of the project whose stream is still empty.
     async fn first_free_run(&self, project: &str) -> Result<RunId, AppendError> {
         let mut number = self.submissions.newest.get(project).copied().unwrap_or(0) + 1;

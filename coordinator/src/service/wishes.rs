@@ -156,9 +156,7 @@ fn command(plan: &Plan, run: &RunId, part: &Part, wish: Wish) -> Result<Command,
         Wish::Pause { reason } => Command::Pause { scope, reason: reason.into() },
         Wish::Resume => Command::Resume { scope },
         Wish::Cancel { reason } => Command::Cancel { scope, reason: reason.into() },
-        Wish::Retry { .. } => {
-            return Err(WishError::Unavailable { reason: "runs cannot be taken up again yet".to_owned() });
-        }
+        Wish::Retry { downstream } => Command::Retry { scope, downstream },
     })
 }
 

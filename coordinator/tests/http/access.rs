@@ -236,3 +236,27 @@ async fn what_is_not_there_is_told_as_a_problem() {
     assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
     assert_eq!(bench.get("/api/v1/runs/%ff").await.problem(), "invalid-request");
 }
+
+#[tokio::test]
+async fn a_defect_of_ours_and_a_coordinator_that_is_ending_are_told_as_problems() {
+    let bench = Bench::new().await;
+    let (_, seen) = tokio::sync::watch::channel(0);
+    let (handle, requests) = cairn_coordinator::service::Handle::new(seen);
+    drop(requests);
+    let parts = cairn_coordinator::http::Parts {
+        handle,
+        metrics: std::sync::Arc::new(|| panic!("a defect")),
+        ..bench.parts.clone()
+    };
+    let bench = Bench { router: cairn_coordinator::http::router(parts, Rules::default()), ..bench };
+    let defect = bench.get("/metrics").await;
+    assert_eq!((defect.status.as_u16(), defect.problem().as_str()), (500, "internal"));
+    let ending = bench.get("/api/v1/agents").await;
+    assert_eq!((ending.status.as_u16(), ending.problem().as_str()), (503, "unavailable"));
+    assert!(ending.headers.contains_key(header::RETRY_AFTER));
+    // A write is told so too, although the audit stream takes nothing any more.
+    let write = bench.post("/api/v1/agents/builder-1/drain", &serde_json::json!({"drain": true})).await;
+    assert_eq!(write.problem(), "unavailable");
+    let ready = bench.get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.json()), (503, serde_json::json!({"is_ready": false})));
+}

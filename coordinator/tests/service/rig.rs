@@ -1,6 +1,7 @@
 //! A coordinator in a directory of its own, and agents that a test plays.
 
 use cairn_coordinator::runtime::new_id;
+use cairn_coordinator::service::config::Route;
 use cairn_coordinator::service::{
     Handle, LogEnds, Service, ServiceConfig, ServiceError, Submission, Submitted,
 };
@@ -53,6 +54,7 @@ impl Coordinator {
             transport,
             clock,
             lease,
+            route: Route::Direct,
             log_ends: LogEnds::default(),
             max_active_runs: 10,
         };

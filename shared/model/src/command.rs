@@ -15,6 +15,26 @@ pub enum Scope {
     Task(TaskIndex),
 }
 
+/// Which way work comes to an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentRole {
+    /// It is offered work by name.
+    #[default]
+    Own,
+    /// No agent but a shared queue, which has what its members have together: the first of them that reports an
+    /// attempt is bound to it.
+    Pool {
+        /// How long an offer may lie there before another attempt follows.
+        offer_lease_micros: u64,
+    },
+    /// It takes what is offered to a pool.
+    Member {
+        /// The id of the pool.
+        pool: String,
+    },
+}
+
 /// What an agent has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentSpec {
@@ -32,6 +52,9 @@ pub struct AgentSpec {
     pub resources: Vec<(String, u64)>,
     /// Labels, sorted by name.
     pub labels: Vec<(String, String)>,
+    /// Which way work comes to it.
+    #[serde(default)]
+    pub role: AgentRole,
 }
 
 /// How an attempt ended.
@@ -121,6 +144,8 @@ pub enum Command {
     },
     /// An agent offers its capacity.
     AgentJoined(Box<AgentSpec>),
+    /// An agent that is there, or a pool, has more or less than before; id and incarnation say which.
+    AgentChanged(Box<AgentSpec>),
     /// An agent will not report any more.
     AgentLost {
         /// Which one.
@@ -148,6 +173,14 @@ pub enum Command {
         scope: Scope,
         /// Why.
         reason: Box<str>,
+    },
+    /// Run again what has ended. Of the run: what failed or was cancelled; of a milestone or a task: also what is
+    /// completed. What was skipped because of it follows.
+    Retry {
+        /// What.
+        scope: Scope,
+        /// And all that needs it, however it ended.
+        downstream: bool,
     },
     /// Stop where it stands, to be continued later.
     Interrupt {

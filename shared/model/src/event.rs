@@ -66,8 +66,12 @@ pub enum Event {
     RunFailed,
     /// The run ended because somebody cancelled it.
     RunCancelled,
+    /// The run had ended, and goes on with tasks that are to run again.
+    RunReopened,
     /// An agent offers its capacity to the run.
     AgentJoined(Box<AgentSpec>),
+    /// An agent that is there, or a pool, has more or less than before. What is out with it stays so.
+    AgentChanged(Box<AgentSpec>),
     /// An agent is gone; its attempts will not report any more.
     AgentLost {
         /// Which one.
@@ -101,6 +105,11 @@ pub enum Event {
         /// Which one.
         milestone: MilestoneIndex,
     },
+    /// The milestone had ended, and goes on: it, or what it needs, is to run again.
+    MilestoneReopened {
+        /// Which one.
+        milestone: MilestoneIndex,
+    },
     /// Something that the milestone needs, and that another scheduler owns, has been decided.
     DependencyResolved {
         /// The milestone that hears of it.
@@ -112,7 +121,14 @@ pub enum Event {
         /// The position of the event that decided it.
         position: u64,
     },
-    /// An attempt is offered to an agent.
+    /// The task had ended, and is to run again; attempts count on, failures from 0.
+    TaskReopened {
+        /// Which task.
+        task: TaskIndex,
+        /// How it had ended.
+        ended: Ended,
+    },
+    /// An attempt is offered to an agent, or laid into a pool.
     TaskDispatched {
         /// Which task.
         task: TaskIndex,
@@ -120,6 +136,25 @@ pub enum Event {
         attempt: u32,
         /// To whom.
         agent: AgentIndex,
+    },
+    /// The attempt is this agent's and nobody else's: from here on it counts as started if it must not be started
+    /// twice.
+    TaskGranted {
+        /// Which task.
+        task: TaskIndex,
+        /// Which attempt.
+        attempt: u32,
+        /// Whose.
+        agent: AgentIndex,
+        /// The agent waits to hear of it before it starts.
+        awaited: bool,
+    },
+    /// Nobody took the attempt out of its pool in time, as far as is known; another one follows.
+    LeaseExpired {
+        /// Which task.
+        task: TaskIndex,
+        /// The attempt that is over.
+        attempt: u32,
     },
     /// The attempt runs.
     TaskStarted {
@@ -217,7 +252,9 @@ impl Event {
             | Self::RunCompleted { .. }
             | Self::RunFailed
             | Self::RunCancelled
+            | Self::RunReopened
             | Self::AgentJoined(_)
+            | Self::AgentChanged(_)
             | Self::AgentLost { .. } => None,
             Self::Paused { scope, .. } | Self::Resumed { scope } | Self::CancelRequested { scope, .. } => {
                 match scope {
@@ -231,8 +268,12 @@ impl Event {
             | Self::MilestoneFailed { milestone }
             | Self::MilestoneSkipped { milestone }
             | Self::MilestoneCancelled { milestone }
+            | Self::MilestoneReopened { milestone }
             | Self::DependencyResolved { milestone, .. } => Some(*milestone),
-            Self::TaskDispatched { task, .. }
+            Self::TaskReopened { task, .. }
+            | Self::TaskDispatched { task, .. }
+            | Self::TaskGranted { task, .. }
+            | Self::LeaseExpired { task, .. }
             | Self::TaskStarted { task, .. }
             | Self::ProgressUpdated { task, .. }
             | Self::TaskCompleted { task, .. }
@@ -243,6 +284,41 @@ impl Event {
             | Self::TaskSkipped { task, .. }
             | Self::TaskCancelled { task, .. } => Some(plan.milestone_of(*task)),
         }
+    }
+}
+
+/// How a task had ended that is to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It was done.
+    Completed,
+    /// It had failed for good.
+    Failed,
+    /// It was skipped because of another one.
+    Skipped,
+    /// Somebody had cancelled it.
+    Cancelled,
+}
+
+impl Ended {
+    /// All of them, with their names in the log.
+    pub const NAMES: [(Self, &'static str); 4] = [
+        (Self::Completed, "completed"),
+        (Self::Failed, "failed"),
+        (Self::Skipped, "skipped"),
+        (Self::Cancelled, "cancelled"),
+    ];
+
+    /// The name in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize].1
+    }
+
+    /// The end of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(ended, _)| *ended)
     }
 }
 
@@ -305,11 +381,15 @@ pub enum FailureKind {
     OutcomeUnknown,
     /// No agent could ever run it.
     Unplaceable,
+    /// An agent would not take the attempt.
+    Declined,
+    /// Agent after agent was lost while it had an attempt of the task.
+    Poisoned,
 }
 
 impl FailureKind {
     /// All of them, with their names in the log and in JSON.
-    pub const NAMES: [(Self, &'static str); 12] = [
+    pub const NAMES: [(Self, &'static str); 14] = [
         (Self::ExitCode, "exit_code"),
         (Self::Signal, "signal"),
         (Self::Timeout, "timeout"),
@@ -322,6 +402,8 @@ impl FailureKind {
         (Self::Interrupted, "interrupted"),
         (Self::OutcomeUnknown, "outcome_unknown"),
         (Self::Unplaceable, "unplaceable"),
+        (Self::Declined, "declined"),
+        (Self::Poisoned, "poisoned"),
     ];
 
     /// The name in the log and in JSON.
@@ -341,11 +423,11 @@ impl FailureKind {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::ExitCode | Self::Signal | Self::Timeout | Self::StartFailed => true,
-            Self::AgentLost | Self::Interrupted => true,
+            Self::AgentLost | Self::Interrupted | Self::Declined => true,
             Self::ProgramNotFound | Self::NotExecutable | Self::WorkingDirectory | Self::ArgumentsTooLong => {
                 false
             }
-            Self::OutcomeUnknown | Self::Unplaceable => false,
+            Self::OutcomeUnknown | Self::Unplaceable | Self::Poisoned => false,
         }
     }
 }

@@ -10,8 +10,8 @@ pub mod ids;
 pub mod plan;
 pub mod time;
 
-pub use command::{AgentSpec, Command, Outcome, Report, ReportKind, Scope};
-pub use event::{Event, Failure, FailureKind, RunOptions, RunSubmitted};
+pub use command::{AgentRole, AgentSpec, Command, Outcome, Report, ReportKind, Scope};
+pub use event::{Ended, Event, Failure, FailureKind, RunOptions, RunSubmitted};
 pub use graph::{Cycle, CycleStep, Graph, NodeKind};
 pub use ids::{AgentIndex, MilestoneIndex, NodeIndex, RunId, TaskIndex};
 pub use plan::{Action, Need, Plan, PlanBuilder, Retry, TaskSettings};

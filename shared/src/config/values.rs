@@ -1,6 +1,7 @@
 //! Types of values that daemons have in common.
 
 use crate::plan::scalar;
+use crate::transport::amqp::{self, BrokerUrl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +34,7 @@ pub enum LogFormat {
 }
 
 /// Why a text is no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub enum UrlError {
     /// There is no `SCHEME://` at its start.
     #[error("an address begins with its scheme, like `amqp://`")]
@@ -41,6 +42,9 @@ pub enum UrlError {
     /// It has spaces or control characters.
     #[error("an address has no spaces")]
     Blank,
+    /// The broker's address cannot be read.
+    #[error(transparent)]
+    Broker(#[from] amqp::UrlError),
     /// The transport is not known.
     #[error("{scheme}:// is no transport; write `in-process`, `amqp://HOST` or `amqps://HOST`")]
     UnknownTransport {
@@ -135,7 +139,10 @@ impl FromStr for TransportUrl {
         }
         let url: SecretUrl = text.parse()?;
         match url.scheme() {
-            "amqp" | "amqps" => Ok(Self::Amqp(url)),
+            "amqp" | "amqps" => {
+                text.parse::<BrokerUrl>()?;
+                Ok(Self::Amqp(url))
+            }
             scheme => Err(UrlError::UnknownTransport { scheme: scheme.to_owned() }),
         }
     }
@@ -281,5 +288,7 @@ mod tests {
         );
         assert_eq!("broker:5672".parse::<TransportUrl>(), Err(UrlError::NoScheme));
         assert_eq!("amqp://a b".parse::<TransportUrl>(), Err(UrlError::Blank));
+        let malformed = "amqp://u:s3cret@broker:port".parse::<TransportUrl>().expect_err("no port");
+        assert!(matches!(malformed, UrlError::Broker(_)) && !malformed.to_string().contains("s3cret"));
     }
 }

@@ -8,13 +8,12 @@ use cairn_coordinator::http::model::{AgentList, HealthBody, RunPage};
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use reqwest::StatusCode;
-use serde_json::Value;
 use std::time::Duration;
 
 /// A difference of clocks that is told: leases count time by themselves, but logs and estimates look wrong.
 const CLOCK_WARNING: Duration = Duration::from_secs(5);
-/// A version's place in the OpenAPI document.
-const VERSION: &str = "/info/version";
+/// The metric that tells a program's version.
+const BUILD_INFO: &str = "cairn_build_info{";
 
 /// All checks; the first is whether the coordinator answers at all.
 pub async fn checks(client: &Client, checks: &mut Vec<Check>) {
@@ -37,7 +36,7 @@ pub async fn checks(client: &Client, checks: &mut Vec<Check>) {
     checks.extend(time(&clock, &answer));
     checks.push(token(client).await);
     health(client, checks).await;
-    checks.push(version(client).await);
+    checks.extend(version(client).await);
     checks.push(agents(client).await);
 }
 
@@ -72,7 +71,7 @@ async fn token(client: &Client) -> Check {
     let from = client.target().token.as_ref().map(|token| token.from.clone());
     match client.get::<RunPage>(&["runs"], &[("limit", "1")]).await {
         Ok(_) => match from {
-            Some(from) => Check::ok(NAME, format!("that of {from} is good")),
+            Some(from) => Check::ok(NAME, format!("the one of {from} is good")),
             None => Check::ok(NAME, "none is needed"),
         },
         Err(failure) => Check::failed(NAME, failure),
@@ -112,21 +111,27 @@ async fn health(client: &Client, checks: &mut Vec<Check>) {
     }
 }
 
-async fn version(client: &Client) -> Check {
+/// The coordinator tells its version among its metrics.
+async fn version(client: &Client) -> Option<Check> {
     const NAME: &str = "version";
     let here = env!("CARGO_PKG_VERSION");
-    match client.get::<Value>(&["openapi.json"], &[]).await {
-        Ok(document) => match document.pointer(VERSION).and_then(Value::as_str) {
-            Some(there) if there == here => Check::ok(NAME, format!("both are {here}")),
-            Some(there) => Check::warn(
-                NAME,
-                format!("the coordinator is {there}, this command {here}"),
-                "use the same release on both sides",
-            ),
-            None => Check::warn(NAME, "the coordinator does not tell its version", "check the URL"),
-        },
-        Err(failure) => Check::failed(NAME, failure),
-    }
+    let answer = client.probe("metrics", &[]).await.ok().filter(|answer| answer.status().is_success())?;
+    let text = client.text(answer).await.ok()?;
+    let there = version_in(&text)?;
+    Some(match there == here {
+        true => Check::ok(NAME, format!("both are {here}")),
+        false => Check::warn(
+            NAME,
+            format!("the coordinator is {there}, this command {here}"),
+            "use the same release on both sides",
+        ),
+    })
+}
+
+/// The version in `cairn_build_info{version="0.1.0"} 1`.
+fn version_in(metrics: &str) -> Option<&str> {
+    let labels = metrics.lines().find_map(|line| line.strip_prefix(BUILD_INFO))?;
+    labels.split_once("version=\"")?.1.split_once('"').map(|(version, _)| version)
 }
 
 async fn agents(client: &Client) -> Check {
@@ -150,6 +155,13 @@ async fn agents(client: &Client) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_found_among_the_metrics() {
+        let text = "# HELP cairn_build_info x\ncairn_build_info{commit=\"a\",version=\"1.2.3\"} 1\n";
+        assert_eq!(version_in(text), Some("1.2.3"));
+        assert_eq!(version_in("cairn_runs 1\n"), None);
+    }
 
     #[test]
     fn the_date_of_an_answer_is_read() {

@@ -127,6 +127,20 @@ impl Shown<'_> {
                 lines
             }
             Reason::NextDecision => vec!["nothing holds it back: it is started next".to_owned()],
+            Reason::ShareUsed { most_slots } => {
+                let share = count(u64::from(*most_slots), "attempt", "attempts");
+                vec![format!("other runs wait too: this one has its share, {share} at a time")]
+            }
+            Reason::InPool { pool } => {
+                vec![format!("offered to the pool {}, nobody has taken it yet", or_unknown(pool))]
+            }
+            Reason::AwaitsGrant { agent } => vec![format!(
+                "offered to {}, which asks before it starts what must run at most once",
+                or_unknown(agent)
+            )],
+            Reason::Granted { agent } => {
+                vec![format!("{} has it and may start it, its start is not told yet", or_unknown(agent))]
+            }
             Reason::Offered { agent } => {
                 vec![format!("offered to {}, its start is not told yet", or_unknown(agent))]
             }
@@ -196,8 +210,14 @@ fn one_line(text: &str) -> String {
 fn lacks(agent: &AgentRoom, has: impl Fn(&ResourceRoom) -> f64) -> String {
     let short = |room: &&ResourceRoom| has(room) < room.wanted;
     let rooms = std::iter::once(&agent.slots).chain(&agent.resources).filter(short);
-    let mut lacks: Vec<_> =
-        rooms.map(|room| format!("{} of {} {} free", room.free, room.total, room.name)).collect();
+    let taken = |room: &ResourceRoom| match room.others > 0.0 {
+        true => format!(" ({} with other runs)", room.others),
+        false => String::new(),
+    };
+    let free =
+        |room: &ResourceRoom| format!("{} of {} {} free{}", room.free, room.total, room.name, taken(room));
+    let mut lacks: Vec<_> = rooms.map(free).collect();
+    lacks.extend(agent.closed.then(|| "takes nothing new".to_owned()));
     lacks.extend(agent.missing_labels.iter().map(|label| format!("no label {label}")));
     format!("{}: {}", agent.agent, lacks.join(", "))
 }

@@ -111,6 +111,7 @@ fn change(state: &State, event: &Event, selection: &Selection) -> Option<Change>
         Event::TaskCompleted { task, .. }
         | Event::TaskFailed { task, .. }
         | Event::TaskRetryScheduled { task, .. }
+        | Event::LeaseExpired { task, .. }
         | Event::TaskCancelled { task, .. } => Change::Ended(*task),
         _ => return None,
     };

@@ -2,8 +2,8 @@
 //! no code with the engine. Slow, and as plain as the contract.
 
 use cairn_model::{
-    AgentIndex, AgentSpec, Event, FailureKind, Graph, MilestoneIndex, Need, NodeIndex, NodeKind, Plan, Scope,
-    TaskIndex,
+    AgentIndex, AgentRole, AgentSpec, Ended, Event, Failure, FailureKind, Graph, MilestoneIndex, Need,
+    NodeIndex, NodeKind, Plan, Scope, TaskIndex,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,13 @@ impl End {
 pub struct TaskFacts {
     /// The attempt that is out, and with whom.
     pub out: Option<(u32, AgentIndex)>,
+    /// The pool that it was taken out of.
+    pool: Option<AgentIndex>,
     pub started: bool,
+    pub granted: bool,
+    losses: u32,
+    /// What it needs ran again when it was out.
+    passed: bool,
     pub attempts: u32,
     pub failures: u32,
     pub end: Option<End>,
@@ -44,6 +50,7 @@ struct MilestoneFacts {
     completed: bool,
     ended: bool,
     paused: bool,
+    reopened: bool,
 }
 
 /// What is known of an agent.
@@ -54,6 +61,17 @@ pub struct AgentFacts {
     pub slots: u32,
     pub timers: u32,
     pub taken: BTreeMap<String, u64>,
+}
+
+impl AgentFacts {
+    pub fn is_pool(&self) -> bool {
+        matches!(self.spec.role, AgentRole::Pool { .. })
+    }
+
+    /// Whether it is there, and takes work out of that pool.
+    pub fn is_member_of(&self, pool: &Self) -> bool {
+        !self.lost && matches!(&self.spec.role, AgentRole::Member { pool: id } if *id == pool.spec.id)
+    }
 }
 
 /// Follows a run and says what is wrong with it.
@@ -71,6 +89,7 @@ pub struct Checker {
     epoch: u64,
     paused: bool,
     interrupted: bool,
+    was_reopened: bool,
     pub ended: bool,
 }
 
@@ -93,6 +112,7 @@ impl Checker {
             epoch: 0,
             paused: false,
             interrupted: false,
+            was_reopened: false,
             ended: false,
             plan,
             graph,
@@ -106,7 +126,9 @@ impl Checker {
     }
 
     fn judge(&mut self, event: &Event) -> Verdict {
-        ensure(!self.ended, "an event after the end of the run")?;
+        let follows_the_end =
+            matches!(event, Event::OwnerChanged { .. } | Event::AgentLost { .. } | Event::RunReopened);
+        ensure(!self.ended || follows_the_end, "an event after the end of the run")?;
         ensure(self.submitted != matches!(event, Event::RunSubmitted(_)), "submitted first, and once")?;
         match event {
             Event::RunSubmitted(submitted) => {
@@ -128,7 +150,13 @@ impl Checker {
             Event::Resumed { scope } => self.hold(*scope, false),
             Event::CancelRequested { scope, .. } => self.cancel(*scope),
             Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => self.end_run(event),
+            Event::RunReopened => {
+                ensure(self.ended, "what goes on is not reopened")?;
+                (self.ended, self.paused, self.interrupted) = (false, false, false);
+                Ok(())
+            }
             Event::AgentJoined(spec) => self.join(spec),
+            Event::AgentChanged(spec) => self.change(spec),
             Event::AgentLost { agent, .. } => {
                 let agent = &mut self.agents[agent.get()];
                 ensure(!std::mem::replace(&mut agent.lost, true), "an agent is lost once")
@@ -138,13 +166,25 @@ impl Checker {
             | Event::MilestoneFailed { milestone }
             | Event::MilestoneSkipped { milestone }
             | Event::MilestoneCancelled { milestone } => self.end_milestone(*milestone, event),
+            Event::MilestoneReopened { milestone } => self.reopen_milestone(*milestone),
             Event::DependencyResolved { milestone, node, completed, .. } => {
                 let before = self.outside.insert((*milestone, *node), *completed);
                 ensure(before.is_none(), "a need is resolved once")
             }
             Event::TaskDispatched { task, attempt, agent } => self.dispatch(*task, *attempt, *agent),
+            Event::TaskReopened { task, ended } => self.reopen(*task, *ended),
+            Event::TaskGranted { task, attempt, agent, .. } => self.grant(*task, *attempt, *agent),
+            Event::LeaseExpired { task, attempt } => {
+                self.ensure_out(*task, *attempt)?;
+                ensure(self.lies_in_pool(*task), "somebody has it")?;
+                self.bring_home(*task);
+                Ok(())
+            }
             Event::TaskStarted { task, attempt, .. } => {
                 self.ensure_out(*task, *attempt)?;
+                ensure(!self.lies_in_pool(*task), "nobody has it")?;
+                let needs_grant = self.plan.settings(*task).at_most_once && !self.closed_fleet;
+                ensure(!needs_grant || self.tasks[task.get()].granted, "it starts only on a grant")?;
                 let started = &mut self.tasks[task.get()].started;
                 ensure(!std::mem::replace(started, true), "an attempt starts once")
             }
@@ -155,7 +195,9 @@ impl Checker {
             }
             Event::TaskCompleted { task, attempt, .. } => self.complete(*task, *attempt),
             Event::TaskFailed { task, attempt, failure, .. } => self.fail(*task, *attempt, failure.kind),
-            Event::TaskRetryScheduled { task, attempt, counts, .. } => self.retry(*task, *attempt, *counts),
+            Event::TaskRetryScheduled { task, attempt, counts, failure, .. } => {
+                self.retry(*task, *attempt, *counts, failure)
+            }
             Event::RetryDue { task } => {
                 let row = &self.tasks[task.get()];
                 ensure(row.out.is_none() && row.end.is_none() && row.attempts > 0, "a retry waits for it")
@@ -182,6 +224,17 @@ impl Checker {
         (if self.plan.takes_slot(task) { spec.slots } else { spec.timers }) > 0
             && settings.resources.iter().all(|(name, amount)| has(name) >= *amount)
             && settings.requires.iter().all(|label| spec.labels.contains(label))
+    }
+
+    /// Whether the task could be offered to an agent that is there, or to a pool with a member that could run it.
+    pub fn could_take(&self, task: TaskIndex, agent: &AgentFacts) -> bool {
+        let is_able = |member: &AgentFacts| member.is_member_of(agent) && self.fits(task, &member.spec);
+        let takes_offers = match agent.spec.role {
+            AgentRole::Own => true,
+            AgentRole::Pool { .. } => self.agents.iter().any(is_able),
+            AgentRole::Member { .. } => false,
+        };
+        !agent.lost && takes_offers && self.fits(task, &agent.spec)
     }
 
     fn hold(&mut self, scope: Scope, paused: bool) -> Verdict {
@@ -221,6 +274,70 @@ impl Checker {
         Ok(())
     }
 
+    fn change(&mut self, spec: &AgentSpec) -> Verdict {
+        let same = |agent: &&mut AgentFacts| agent.spec.id == spec.id && !agent.lost;
+        let agent = self.agents.iter_mut().find(same).ok_or("no such agent")?;
+        ensure(agent.spec.incarnation == spec.incarnation, "another incarnation")?;
+        for (name, _) in &spec.resources {
+            agent.taken.entry(name.clone()).or_insert(0);
+        }
+        agent.spec = spec.clone();
+        Ok(())
+    }
+
+    /// Whether the attempt that is out is in a pool, and nobody's yet.
+    pub fn lies_in_pool(&self, task: TaskIndex) -> bool {
+        self.tasks[task.get()].out.is_some_and(|(_, agent)| self.agents[agent.get()].is_pool())
+    }
+
+    fn grant(&mut self, task: TaskIndex, attempt: u32, agent: AgentIndex) -> Verdict {
+        self.ensure_out(task, attempt)?;
+        let (_, offered) = self.tasks[task.get()].out.ok_or("it is out")?;
+        ensure(!self.tasks[task.get()].granted, "an attempt is bound once")?;
+        if offered != agent {
+            let is_member = self.agents[agent.get()].is_member_of(&self.agents[offered.get()]);
+            ensure(is_member && self.lies_in_pool(task), "it was not offered to this agent")?;
+            self.tasks[task.get()].pool = Some(offered);
+        }
+        let row = &mut self.tasks[task.get()];
+        (row.out, row.granted) = (Some((attempt, agent)), true);
+        Ok(())
+    }
+
+    fn reopen_milestone(&mut self, milestone: MilestoneIndex) -> Verdict {
+        let mut needs = self.plan.milestone_needs(milestone).iter().map(|&need| self.need(milestone, need));
+        let may_go_on = needs.all(|need| need == Some(true));
+        let facts = &mut self.milestones[milestone.get()];
+        ensure(facts.ended, "what goes on is not reopened")?;
+        (facts.ended, facts.completed, facts.paused, facts.reopened) = (false, false, false, true);
+        facts.started &= may_go_on;
+        Ok(())
+    }
+
+    fn reopen(&mut self, task: TaskIndex, ended: Ended) -> Verdict {
+        let milestone = self.plan.milestone_of(task);
+        ensure(!self.milestones[milestone.get()].ended, "its milestone goes on first")?;
+        let own = self.plan.needs(task).iter();
+        let of_milestone = self.plan.milestone_needs(milestone).iter();
+        let of_milestone = of_milestone.filter(|_| !self.milestones[milestone.get()].started);
+        let hopeless = own.chain(of_milestone).any(|&need| self.need(milestone, need) == Some(false));
+        ensure(!hopeless, "what it needs can never be")?;
+        // What is out has had what it needs, and keeps it.
+        self.tasks.iter_mut().for_each(|row| row.passed |= row.out.is_some());
+        let row = &mut self.tasks[task.get()];
+        let fits = match row.end {
+            Some(End::Completed) => ended == Ended::Completed,
+            Some(End::Failed | End::Allowed) => ended == Ended::Failed,
+            Some(End::Skipped) => ended == Ended::Skipped,
+            Some(End::Cancelled) => ended == Ended::Cancelled,
+            None => false,
+        };
+        ensure(fits, "it had ended otherwise")?;
+        self.was_reopened = true;
+        *row = TaskFacts { attempts: row.attempts, ..TaskFacts::default() };
+        Ok(())
+    }
+
     fn ensure_out(&self, task: TaskIndex, attempt: u32) -> Verdict {
         let row = &self.tasks[task.get()];
         ensure(row.end.is_none(), "the task has ended already")?;
@@ -246,11 +363,12 @@ impl Checker {
                     Some(true)
                 } else if facts.ended
                     || self.plan.tasks_of(needed).any(hopeless)
-                    || self
-                        .plan
-                        .milestone_needs(needed)
-                        .iter()
-                        .any(|&deeper| self.need(needed, deeper) == Some(false))
+                    || !facts.started
+                        && self
+                            .plan
+                            .milestone_needs(needed)
+                            .iter()
+                            .any(|&deeper| self.need(needed, deeper) == Some(false))
                 {
                     Some(false)
                 } else {
@@ -272,7 +390,10 @@ impl Checker {
         ensure(self.owned[milestone.get()], "it is scheduled elsewhere")?;
         ensure(row.end.is_none() && row.out.is_none(), "it is out, or has ended")?;
         ensure(self.milestones[milestone.get()].started, "its milestone has not started")?;
-        ensure(self.all_needs(task).all(|need| need == Some(true)), "it runs before what it needs")
+        // A milestone that has started goes on, also if what it needs is run again.
+        let mut needs = self.plan.needs(task).iter().map(|&need| self.need(milestone, need));
+        let has_all = row.passed || needs.all(|need| need == Some(true));
+        ensure(has_all, "it runs before what it needs")
     }
 
     fn dispatch(&mut self, task: TaskIndex, attempt: u32, agent: AgentIndex) -> Verdict {
@@ -285,9 +406,9 @@ impl Checker {
         ensure(!self.plan.is_checkpoint(task), "a checkpoint is not dispatched")?;
         let facts = &self.agents[agent.get()];
         ensure(!facts.lost, "its agent is lost")?;
-        ensure(self.fits(task, &facts.spec), "its agent could never run it")?;
+        ensure(self.could_take(task, facts), "its agent could never run it")?;
         let row = &mut self.tasks[task.get()];
-        (row.out, row.attempts, row.started) = (Some((attempt, agent)), attempt, false);
+        (row.out, row.attempts, row.started, row.granted) = (Some((attempt, agent)), attempt, false, false);
         self.occupy(task, agent, true);
         let (facts, settings) = (&self.agents[agent.get()], self.plan.settings(task));
         let may_wait = settings.resources.is_empty() && !settings.at_most_once;
@@ -297,7 +418,9 @@ impl Checker {
         } else {
             ensure(facts.timers <= facts.spec.timers, "more timers than there are")?;
         }
-        let within = facts.spec.resources.iter().all(|(name, amount)| facts.taken[name] <= *amount);
+        let is_asked = |name: &String| settings.resources.iter().any(|(asked, _)| asked == name);
+        let mut asked = facts.spec.resources.iter().filter(|(name, _)| is_asked(name));
+        let within = asked.all(|(name, amount)| facts.taken[name] <= *amount);
         ensure(within, "more of a resource than there is")
     }
 
@@ -313,8 +436,10 @@ impl Checker {
     }
 
     fn bring_home(&mut self, task: TaskIndex) {
-        if let Some((_, agent)) = self.tasks[task.get()].out.take() {
-            self.occupy(task, agent, false);
+        let row = &mut self.tasks[task.get()];
+        if let Some((_, agent)) = row.out.take() {
+            let holder = row.pool.take().unwrap_or(agent);
+            self.occupy(task, holder, false);
         }
     }
 
@@ -336,10 +461,11 @@ impl Checker {
                 kind == FailureKind::Unplaceable && self.closed_fleet,
                 "only the unplaceable fails unseen",
             )?;
-            let placeable = self.agents.iter().any(|agent| !agent.lost && self.fits(task, &agent.spec));
+            let placeable = self.agents.iter().any(|agent| self.could_take(task, agent));
             ensure(!placeable && row.out.is_none(), "an agent could run it")?;
         } else {
             self.ensure_out(task, attempt)?;
+            ensure(kind != FailureKind::Poisoned || row.losses == 2, "three agents are lost, no less")?;
             let used_up = row.failures + 1 >= settings.retry.max_attempts;
             let last = used_up || settings.at_most_once || row.cancelling || !kind.is_retryable();
             ensure(last, "it has attempts left")?;
@@ -347,11 +473,17 @@ impl Checker {
         self.end_task(task, if settings.continue_on_error { End::Allowed } else { End::Failed })
     }
 
-    fn retry(&mut self, task: TaskIndex, attempt: u32, counts: bool) -> Verdict {
+    fn retry(&mut self, task: TaskIndex, attempt: u32, counts: bool, failure: &Failure) -> Verdict {
         self.ensure_out(task, attempt)?;
+        let is_lost = !counts && failure.kind == FailureKind::AgentLost;
+        let is_a_loss = is_lost && !self.lies_in_pool(task) && !self.closed_fleet;
+        let may_have_run = self.tasks[task.get()].granted || self.closed_fleet;
         let settings = self.plan.settings(task);
         let row = &mut self.tasks[task.get()];
-        ensure(!(settings.at_most_once && (counts || row.started)), "at most once")?;
+        let is_over = counts || row.started || (is_lost && may_have_run);
+        ensure(!(settings.at_most_once && is_over), "at most once")?;
+        row.losses += u32::from(is_a_loss);
+        ensure(row.losses < 3, "it has brought three agents down")?;
         ensure(!row.cancelling, "it is to be cancelled")?;
         row.failures += u32::from(counts);
         ensure(!counts || row.failures < settings.retry.max_attempts, "attempts are used up")?;
@@ -361,7 +493,8 @@ impl Checker {
 
     fn skip(&mut self, task: TaskIndex, cause: TaskIndex) -> Verdict {
         let row = &self.tasks[task.get()];
-        ensure(row.attempts == 0, "what ran is not skipped")?;
+        // Unless what it needs ran again in the meantime.
+        ensure(row.attempts == 0 || self.was_reopened, "what ran is not skipped")?;
         ensure(self.all_needs(task).any(|need| need == Some(false)), "all that it needs may still be")?;
         let home = self.plan.milestone_of(cause);
         let guilty = matches!(self.tasks[cause.get()].end, Some(End::Failed | End::Cancelled));
@@ -407,7 +540,8 @@ impl Checker {
             }
             _ => {
                 facts.completed = true;
-                facts.started && ends.iter().all(|end| end.lets_others_run())
+                // A crash can have cut off what was to run again.
+                (facts.started || facts.reopened) && ends.iter().all(|end| end.lets_others_run())
             }
         };
         ensure(fits, "the end of a milestone follows from its tasks")

@@ -1,13 +1,15 @@
 //! Agents that go away.
 
 use super::rig::Rig;
-use crate::recover;
-use cairn_model::{AgentIndex, Command, Outcome, ReportKind, RunOptions};
+use crate::{next_deadline, recover};
+use cairn_model::{AgentIndex, Command, Event, FailureKind, Outcome, ReportKind, RunOptions};
+use std::time::Duration;
 
 #[test]
 fn the_work_of_a_lost_agent_goes_to_another() {
     let mut rig = Rig::new("m: a; b; c once; d<-c allow", &["one 3", "two 1"]);
     rig.starts("a");
+    rig.accepts("c", true);
     rig.loses(AgentIndex(0));
     assert_eq!(rig.statuses(), ["a dispatched", "b ready", "c failed", "d skipped"]);
     assert_eq!(rig.state.task(rig.task("a")).agent(), Some(AgentIndex(1)));
@@ -60,4 +62,105 @@ fn a_closed_fleet_is_gone_when_its_owner_is() {
     rig.join("one 2 gpu=1 incarnation=2");
     rig.complete_all();
     assert_eq!(rig.status("c"), "completed");
+}
+
+#[test]
+fn what_brings_agent_after_agent_down_fails_for_good() {
+    let mut rig = Rig::new("m: a tries=9; b<-a", &["one 1"]);
+    rig.starts("a");
+    rig.loses(AgentIndex(0));
+    rig.join("two 1");
+    rig.loses(AgentIndex(1));
+    assert_eq!((rig.status("a"), rig.failure_kind("a")), ("ready", None));
+    rig.join("two 1 incarnation=2");
+    let events = rig.loses(AgentIndex(2));
+    assert!(matches!(events[1], Event::TaskFailed { attempt: 3, .. }), "{events:?}");
+    let failure = rig.state.failure(rig.task("a")).expect("it failed");
+    assert_eq!(failure.kind, FailureKind::Poisoned);
+    assert_eq!(failure.message, "3 times its agent was lost while it had it: one, two");
+    assert_eq!((rig.status("b"), rig.run_status()), ("skipped", "failed"));
+}
+
+#[test]
+fn an_attempt_that_an_agent_lost_is_one_that_went_with_it() {
+    let mut rig = Rig::new("m: a; b once; c once", &["one 9"]);
+    for (attempt, status) in [(1, "dispatched"), (2, "dispatched"), (3, "failed")] {
+        assert_eq!(rig.state.task(rig.task("a")).attempt, attempt);
+        rig.starts("a");
+        rig.loses_it("a");
+        assert_eq!(rig.status("a"), status);
+    }
+    assert_eq!(rig.failure_kind("a"), Some(FailureKind::Poisoned));
+    rig.loses_it("b");
+    assert_eq!(
+        (rig.status("b"), rig.state.task(rig.task("b")).attempt),
+        ("dispatched", 2),
+        "it had no grant"
+    );
+    rig.accepts("c", true);
+    rig.loses_it("c");
+    assert_eq!(rig.failure_kind("c"), Some(FailureKind::OutcomeUnknown));
+}
+
+#[test]
+fn a_task_that_is_done_has_brought_nobody_down() {
+    let mut rig = Rig::new("m: a; b<-a", &["one 1"]);
+    rig.loses(AgentIndex(0));
+    rig.join("two 1");
+    rig.loses(AgentIndex(1));
+    rig.join("three 1");
+    rig.completes("a");
+    rig.retry("a", false);
+    rig.loses(AgentIndex(2));
+    assert_eq!(rig.status("a"), "ready", "losses count from 0");
+}
+
+#[test]
+fn owners_that_die_with_a_closed_fleet_poison_nothing() {
+    let options = RunOptions { closed_fleet: true, ..RunOptions::default() };
+    let mut rig = Rig::with("m: a", &["one 1"], options);
+    for epoch in 1..6 {
+        rig.give(Command::TakeOver { epoch });
+        rig.join(&format!("one 1 incarnation={}", epoch + 1));
+        assert_eq!(rig.status("a"), "dispatched");
+    }
+}
+
+#[test]
+fn what_is_declined_waits_and_goes_to_another() {
+    let mut rig = Rig::new("m: a", &["one 2", "two 1"]);
+    let holder = |rig: &Rig| rig.state.task(rig.task("a")).agent();
+    rig.declines("a");
+    assert_eq!((rig.status("a"), rig.failure_kind("a")), ("pending", Some(FailureKind::Declined)));
+    let due = next_deadline(&rig.state).expect("it waits");
+    assert_eq!(due.since(rig.now), Duration::from_millis(100));
+    rig.now = due;
+    rig.give(Command::Tick);
+    assert_eq!((rig.status("a"), holder(&rig)), ("dispatched", Some(AgentIndex(1))));
+    rig.declines("a");
+    let due = next_deadline(&rig.state).expect("it waits");
+    assert_eq!(due.since(rig.now), Duration::from_millis(200), "ever longer");
+    rig.loses(AgentIndex(0));
+    rig.now = due;
+    rig.give(Command::Tick);
+    assert_eq!(holder(&rig), Some(AgentIndex(1)), "there is nobody else");
+    for _ in 0..40 {
+        rig.declines("a");
+        rig.now = next_deadline(&rig.state).expect("it waits");
+        rig.give(Command::Tick);
+    }
+    rig.declines("a");
+    let longest = next_deadline(&rig.state).expect("it waits").since(rig.now);
+    assert_eq!((longest, rig.state.task(rig.task("a")).failures), (Duration::from_secs(30), 0));
+}
+
+#[test]
+fn what_is_to_end_ends_with_its_refusal_and_what_runs_is_not_declined() {
+    let mut rig = Rig::new("m: a; b", &["one 2"]);
+    rig.starts("b");
+    rig.declines("b");
+    assert_eq!((rig.status("b"), rig.stale_reports), ("in_progress", 1));
+    rig.cancel("a");
+    rig.declines("a");
+    assert_eq!(rig.status("a"), "cancelled");
 }

@@ -57,15 +57,20 @@ fn what_never_ran_or_was_lost_does_not_count_and_goes_at_once() {
 fn at_most_once_is_never_started_again() {
     for (end, status, kind) in [
         ("fails", "failed", Some(FailureKind::ExitCode)),
-        ("lost", "failed", Some(FailureKind::OutcomeUnknown)),
+        ("lost", "dispatched", None),
+        ("granted and lost", "failed", Some(FailureKind::OutcomeUnknown)),
         ("stopped", "failed", Some(FailureKind::OutcomeUnknown)),
         ("not started", "dispatched", None),
         ("completes", "completed", None),
     ] {
-        let mut rig = Rig::new("m: a once tries=5; b", &["one 1", "two 1"]);
+        let mut rig = Rig::new("m: a once tries=5; b", &["one 1", "two 2"]);
         match end {
             "fails" => drop(rig.fails("a")),
             "lost" => drop(rig.loses(AgentIndex(0))),
+            "granted and lost" => {
+                rig.accepts("a", true);
+                rig.loses(AgentIndex(0));
+            }
             "stopped" => drop(rig.stopped("a")),
             "not started" => drop(rig.not_started("a")),
             _ => drop(rig.completes("a")),

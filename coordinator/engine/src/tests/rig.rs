@@ -4,8 +4,9 @@ use super::checker::Checker;
 use crate::{Decision, Effect, Rejection, State, TaskStatus, apply, decide, has_work, react};
 use cairn_model::plan::{Backoff, Estimate, Milestone, NewTask};
 use cairn_model::{
-    Action, AgentIndex, AgentSpec, Command, Event, FailureKind, Graph, MilestoneIndex, Need, Outcome, Plan,
-    PlanBuilder, Report, ReportKind, RunOptions, RunSubmitted, Scope, TaskIndex, TaskSettings, Timestamp,
+    Action, AgentIndex, AgentRole, AgentSpec, Command, Event, FailureKind, Graph, MilestoneIndex, Need,
+    Outcome, Plan, PlanBuilder, Report, ReportKind, RunOptions, RunSubmitted, Scope, TaskIndex, TaskSettings,
+    Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,8 @@ pub fn plan(text: &str) -> Arc<Plan> {
     Arc::new(builder.finish())
 }
 
-/// Reads an agent: `id slots`, then `backlog=N timers=N label=L incarnation=N` and resources as `name=N`.
+/// Reads an agent: `id slots`, then `backlog=N timers=N label=L incarnation=N member=POOL`, `pool=SECONDS` (how long an
+/// offer lies there), and resources as `name=N`.
 pub fn agent(text: &str) -> AgentSpec {
     let mut words = text.split_whitespace();
     let id = words.next().expect("an id").to_owned();
@@ -91,6 +93,8 @@ pub fn agent(text: &str) -> AgentSpec {
             "backlog" => spec.backlog = value.parse().expect("a number"),
             "timers" => spec.timers = value.parse().expect("a number"),
             "incarnation" => spec.incarnation = value.parse().expect("a number"),
+            "member" => spec.role = AgentRole::Member { pool: value.to_owned() },
+            "pool" => spec.role = AgentRole::Pool { offer_lease_micros: amount(value) * 1000 },
             "label" => spec.labels.push(("label".into(), value.into())),
             resource => spec.resources.push((resource.into(), amount(value))),
         }
@@ -113,6 +117,8 @@ pub struct Rig {
     pub now: Timestamp,
     pub log: Vec<(Timestamp, Event)>,
     pub stale_reports: u32,
+    /// What the last decision answered.
+    pub answers: Vec<Effect>,
 }
 
 impl Rig {
@@ -138,7 +144,8 @@ impl Rig {
         let order = State::new(plan.clone(), graph.clone()).order().clone();
         let state = State::with_order(plan.clone(), graph.clone(), order, owned.clone());
         let checker = Checker::new(plan, graph, owned);
-        Self { folded: state.clone(), state, checker, now: at(0), log: Vec::new(), stale_reports: 0 }
+        let (log, answers) = (Vec::new(), Vec::new());
+        Self { folded: state.clone(), state, checker, now: at(0), log, stale_reports: 0, answers }
     }
 
     pub fn submit(&mut self, options: RunOptions) {
@@ -154,8 +161,10 @@ impl Rig {
     /// Decides once; checks every event and that a fold over them gives the same state.
     pub fn try_once(&mut self, command: Command) -> Result<Vec<Event>, Rejection> {
         let mut events = Vec::new();
-        let Decision { stale_reports } = decide(&mut self.state, command, self.now, &mut events)?;
+        let decision = decide(&mut self.state, command, self.now, &mut events)?;
+        let Decision { stale_reports, answers } = decision;
         self.stale_reports += stale_reports;
+        self.answers.extend(answers);
         for event in &events {
             self.checker.take(event).unwrap_or_else(|complaint| panic!("{complaint}\n{:#?}", self.log));
             apply(&mut self.folded, event, self.now);
@@ -167,6 +176,7 @@ impl Rig {
 
     /// Decides until there is nothing left to say.
     pub fn give(&mut self, command: Command) -> Vec<Event> {
+        self.answers.clear();
         let mut events = self.try_once(command).expect("accepted");
         while has_work(&self.state) {
             events.extend(self.try_once(Command::Tick).expect("accepted"));
@@ -256,9 +266,38 @@ impl Rig {
         self.give(Command::Reports(vec![report]))
     }
 
+    /// The agent has it, and starts it once it may.
     pub fn starts(&mut self, name: &str) -> Vec<Event> {
+        let task = self.task(name);
+        if self.state.needs_grant(task) && !self.state.task(task).is_granted() {
+            self.accepts(name, true);
+        }
         let report = self.report(name, ReportKind::Started { at: self.now });
         self.give(Command::Reports(vec![report]))
+    }
+
+    /// What `agent` says of the newest attempt of a task.
+    pub fn says(&mut self, agent: AgentIndex, name: &str, kind: ReportKind) -> Vec<Event> {
+        let report = Report { agent, ..self.report(name, kind) };
+        self.give(Command::Reports(vec![report]))
+    }
+
+    pub fn accepts(&mut self, name: &str, awaits_grant: bool) -> Vec<Event> {
+        let report = self.report(name, ReportKind::Accepted { awaits_grant });
+        self.give(Command::Reports(vec![report]))
+    }
+
+    pub fn declines(&mut self, name: &str) -> Vec<Event> {
+        let report = self.report(name, ReportKind::Declined { reason: "test".into() });
+        self.give(Command::Reports(vec![report]))
+    }
+
+    pub fn loses_it(&mut self, name: &str) -> Vec<Event> {
+        self.finished(name, Outcome::Lost { reason: "test".into() })
+    }
+
+    pub fn retry(&mut self, name: &str, downstream: bool) -> Vec<Event> {
+        self.give(Command::Retry { scope: self.scope(name), downstream })
     }
 
     pub fn completes(&mut self, name: &str) -> Vec<Event> {

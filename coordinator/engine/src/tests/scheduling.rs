@@ -53,9 +53,9 @@ fn resources_are_never_exceeded_and_come_back() {
     assert_eq!(rig.out(), ["a", "c"], "a task that asks for less is not held up");
     rig.fails("a");
     assert_eq!(rig.out(), ["c", "b", "d"]);
-    assert_eq!(rig.state.agents()[0].free, [0, 0]);
+    assert_eq!(rig.state.agents()[0].used, [2000, 4000]);
     rig.complete_all();
-    assert_eq!(rig.state.agents()[0].free, [2000, 4000]);
+    assert_eq!(rig.state.agents()[0].used, [0, 0]);
     assert_eq!(rig.state.agents()[0].slots_used, 0);
 }
 
@@ -149,6 +149,7 @@ fn an_agent_that_started_again_takes_the_place_of_its_last_life() {
     let mut rig = Rig::new("m: a; b once", &["one 2"]);
     let same = super::rig::agent("one 2");
     rig.refuse(cairn_model::Command::AgentJoined(Box::new(same)));
+    rig.starts("b");
     rig.join("one 2 incarnation=2");
     assert!(rig.state.agents()[0].lost);
     assert_eq!((rig.state.task(rig.task("a")).attempt, rig.status("b")), (2, "failed"));

@@ -144,7 +144,7 @@ fn who_is_known_from_the_log_has_a_lease_to_be_heard() {
     let mut bench = Bench::new();
     let spec = AgentSpec { id: "a1".to_owned(), incarnation: 1, ..AgentSpec::default() };
     bench.registry.expect(&spec, at(0), &mut bench.actions);
-    assert_eq!(bench.take(), ["introduce"]);
+    assert_eq!(bench.take(), ["changed", "introduce"]);
     assert!(bench.registry.heartbeat(&beat(1, 1), at(1), &mut bench.actions));
     assert_eq!(bench.take(), ["introduce", "heard"], "it lives, and is still to say what it has");
     bench.registry.hello(hello(1), at(2), &mut bench.actions);

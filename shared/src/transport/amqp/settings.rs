@@ -24,7 +24,8 @@ pub struct Settings {
 }
 
 /// What kind of queues to make. All of a fleet say the same, for a queue keeps the type that it was made with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum QueueType {
     /// On one node of the broker. The quickest; its messages are away while that node is away.
     #[default]

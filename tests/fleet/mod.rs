@@ -1,0 +1,4 @@
+//! A fleet as users have it: a real broker, a coordinator and agents as processes, driven by the command line.
+
+mod runs;
+mod support;
