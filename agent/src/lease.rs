@@ -70,6 +70,12 @@ impl Lease {
         Some(self.from?.plus(self.length * USED_PERCENT / 100))
     }
 
+    /// Whether it has ended: nothing new may be taken before a later beat is answered. Without a first one nothing has.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.ends_at().is_some_and(|at| at <= now)
+    }
+
     /// When the next look is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {

@@ -21,7 +21,8 @@ fn the_three_commands_run_a_plan_on_a_fleet() {
     let words = |line: &str| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
     // Ports of their own, for other tests run beside this one.
     let listen = "127.0.0.1:0".to_owned();
-    let environment = vec![("CAIRN_TRANSPORT".to_owned(), virtual_host()), ("CAIRN_LISTEN".to_owned(), listen)];
+    let environment =
+        vec![("CAIRN_TRANSPORT".to_owned(), virtual_host()), ("CAIRN_LISTEN".to_owned(), listen)];
     let start = |name: &str, line: &str| Daemon::start(&place, name, &words(line), &environment);
     let coordinator = start("coordinator", coordinator);
     let url = place.path().join(".milestones/coordinator.url");

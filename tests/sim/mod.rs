@@ -12,6 +12,7 @@ mod agents;
 #[path = "../../coordinator/engine/src/tests/checker.rs"]
 mod checker;
 mod coordinator;
+mod fleet;
 mod plans;
 mod random;
 mod world;
@@ -20,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Summary, World};
 
 /// Seeds of a run of the tests, unless `CAIRN_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)

@@ -33,10 +33,10 @@ pub fn fleet(random: &mut Random, closed: bool) -> Vec<AgentSpec> {
     (0..count).map(agent).collect()
 }
 
-/// A plan of up to six milestones with up to ten tasks each.
-pub fn plan(random: &mut Random, fleet: &[AgentSpec]) -> Plan {
+/// A plan of up to so many milestones with up to so many tasks each.
+pub fn plan(random: &mut Random, fleet: &[AgentSpec], milestones: u64, tasks: u64) -> Plan {
     let mut builder = PlanBuilder::new("sim");
-    let sizes: Vec<u64> = (0..random.between(1, 6)).map(|_| random.below(11)).collect();
+    let sizes: Vec<u64> = (0..random.between(1, milestones)).map(|_| random.below(tasks + 1)).collect();
     for (at, &size) in sizes.iter().enumerate() {
         builder.milestone(Milestone { id: format!("m{at}"), ..Milestone::default() }).expect("new");
         for task in 0..size {

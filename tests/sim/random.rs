@@ -1,5 +1,7 @@
 //! Random numbers that a seed decides.
 
+use std::time::Duration;
+
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -34,6 +36,11 @@ impl Random {
     /// Whether something happens that happens `permille` times in a thousand.
     pub fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
+    }
+
+    /// A time below that many microseconds, which are not 0.
+    pub fn micros(&mut self, bound: u64) -> Duration {
+        Duration::from_micros(self.below(bound))
     }
 
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {

@@ -38,14 +38,36 @@ pub struct Trace(Rc<RefCell<Steps>>);
 struct Steps {
     last: VecDeque<String>,
     hash: u64,
+    is_shown: bool,
 }
 
 impl Trace {
+    /// One that prints every step.
+    pub fn shown() -> Self {
+        let trace = Self::default();
+        trace.0.borrow_mut().is_shown = true;
+        trace
+    }
+
+    /// Prints what is no step, and not part of the hash.
+    pub fn show(&self, text: &str) {
+        if self.is_shown() {
+            show(text);
+        }
+    }
+
+    pub fn is_shown(&self) -> bool {
+        self.0.borrow().is_shown
+    }
+
     pub fn note(&self, step: String) {
         let mut steps = self.0.borrow_mut();
         // FNV-1a (Fowler, Noll and Vo), a byte at a time.
         for byte in step.bytes() {
             steps.hash = (steps.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if steps.is_shown {
+            show(&step);
         }
         if steps.last.len() == SHOWN_STEPS {
             steps.last.pop_front();
@@ -57,9 +79,14 @@ impl Trace {
         self.0.borrow().last.iter().map(|step| format!("  {step}\n")).collect()
     }
 
-    fn hash(&self) -> u64 {
+    pub fn hash(&self) -> u64 {
         self.0.borrow().hash
     }
+}
+
+#[expect(clippy::print_stdout, reason = "somebody asked to see the steps")]
+fn show(text: &str) {
+    println!("{text}");
 }
 
 /// What happened in a world.
@@ -215,7 +242,7 @@ impl World {
         let mut random = Random::new(seed);
         let options = RunOptions { fail_fast: random.chance(100), seed, closed_fleet: random.chance(150) };
         let fleet = plans::fleet(&mut random, options.closed_fleet);
-        let plan = Arc::new(plans::plan(&mut random, &fleet));
+        let plan = Arc::new(plans::plan(&mut random, &fleet, 6, 10));
         let graph = Arc::new(Graph::new(&plan).expect("needs point backwards"));
         let all = vec![true; plan.milestones().len()];
         let now = Timestamp(1_000_000_000);

@@ -16,12 +16,12 @@ use cairn_shared::message::convert::{report, wire_report};
 use cairn_shared::message::wire::{
     Held, Offer, RunOrders, WireOrder, WireOutcome, WireReport, WireReportKind,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What is done once all that was recorded before is on disk.
 #[derive(Debug, PartialEq)]
-pub(super) enum Deed {
+pub enum Deed {
     /// Start the process of an attempt.
     Start(AttemptId),
     /// Tell the coordinator.
@@ -34,13 +34,23 @@ pub(super) enum Deed {
     Over(String),
 }
 
-pub(super) struct Core {
+/// A keeper without IO. Public for the simulator, which drives it as the keeper does.
+pub struct Core {
+    /// The attempts of the agent.
     pub machine: Machine,
+    /// Its numbers for runs.
     pub runs: Runs,
+    /// What it can run.
     pub jobs: JobMaker,
+    /// Its life.
     pub incarnation: u64,
+    /// The lease has ended. What is offered now was perhaps given to somebody else, and nobody would end it here.
+    pub is_fenced: bool,
     offers: HashMap<AttemptId, Arc<Offer>>,
     epochs: HashMap<u32, u64>,
+    /// What was declined stays so: a second copy of its offer may come when somebody else has the task. Of runs that are
+    /// not over.
+    declined: HashSet<AttemptId>,
     actions: Vec<Action>,
     stops: Vec<AttemptId>,
     batch: Vec<Record>,
@@ -54,14 +64,18 @@ pub(super) struct Core {
 const MAX_LAZY: usize = 1024;
 
 impl Core {
+    /// A core with nothing to do.
+    #[must_use]
     pub fn new(machine: Machine, jobs: JobMaker, incarnation: u64) -> Self {
         Self {
             machine,
             runs: Runs::default(),
             jobs,
             incarnation,
+            is_fenced: false,
             offers: HashMap::new(),
             epochs: HashMap::new(),
+            declined: HashSet::new(),
             actions: Vec::new(),
             stops: Vec::new(),
             batch: Vec::new(),
@@ -155,6 +169,13 @@ impl Core {
             }
         };
         let is_new = !self.offers.contains_key(&id);
+        if is_new && (self.is_fenced || self.declined.contains(&id)) {
+            let reason =
+                if self.is_fenced { "the agent has no lease" } else { "the agent has declined it before" };
+            self.declined.insert(id);
+            self.after.push(deed_of(id, ReportKind::Declined { reason: reason.into() }));
+            return;
+        }
         if is_new {
             self.offers.insert(id, Arc::new(offer));
         }
@@ -170,6 +191,7 @@ impl Core {
         ids.into_iter().for_each(|id| self.settle(id));
         self.after.extend(self.runs.name(number).map(|name| Deed::Over(name.to_owned())));
         self.epochs.remove(&number);
+        self.declined.retain(|id| id.run != number);
         self.lazy.push(Record::Forgotten { run: number });
         if let Some(oldest) = self.runs.is_over(number) {
             self.machine.drop_run(oldest);
@@ -223,7 +245,12 @@ impl Core {
             match action {
                 Action::Start(id) => self.after.push(Deed::Start(id)),
                 Action::Stop(id) => self.stops.push(id),
-                Action::Report(id, kind) => self.after.push(deed_of(id, kind)),
+                Action::Report(id, kind) => {
+                    if matches!(kind, ReportKind::Declined { .. }) {
+                        self.declined.insert(id);
+                    }
+                    self.after.push(deed_of(id, kind));
+                }
                 Action::Record(fact) => self.record(fact),
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What jobs of one agent have in common.
 #[derive(Clone, Debug)]
-pub(super) struct JobMaker {
+pub struct JobMaker {
     /// The agent.
     pub agent: String,
     /// Where tasks start.
@@ -28,19 +28,26 @@ pub(super) struct JobMaker {
 
 /// Why an offer can never be taken here.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub enum Unfit {
+    /// It belongs to no run.
     #[error("`{0}` is no name of a run")]
     Run(String),
+    /// It is about no task.
     #[error("`{0}` is no name of a task")]
     Task(String),
+    /// It has no number.
     #[error("attempts count from 1")]
     Attempt,
+    /// It has no program.
     #[error("there is nothing to execute")]
     NoProgram,
+    /// A variable cannot be set.
     #[error("`{0}` is no name of a variable")]
     Variable(String),
+    /// It takes what the agent has not.
     #[error("this agent has no `{0}`")]
     NoResource(String),
+    /// It takes more than the agent has.
     #[error("it takes more `{0}` than this agent has")]
     TooMuch(String),
 }

@@ -18,12 +18,12 @@
 //!
 //! Not here: what becomes of an attempt ([`crate::machine`]), how it runs ([`crate::runner`]), messages.
 
-mod core;
-pub(crate) mod job;
+pub mod core;
+pub mod job;
 mod launch;
 pub(crate) mod lock;
 mod logs;
-mod runs;
+pub mod runs;
 mod scribe;
 mod service;
 mod start;

@@ -7,7 +7,7 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// Names and numbers of runs.
 #[derive(Debug, Default)]
-pub(super) struct Runs {
+pub struct Runs {
     next: u32,
     numbers: HashMap<String, u32>,
     names: HashMap<u32, String>,

@@ -254,6 +254,9 @@ impl Registry {
         if std::mem::replace(&mut member.is_draining, beat.draining) != beat.draining {
             actions.push(Action::Changed { agent: beat.agent.clone() });
         }
+        if member.is_drained && !beat.draining {
+            actions.push(Action::Say { agent: beat.agent.clone(), message: ToAgent::Drain });
+        }
         let heard = ToAgent::HeartbeatHeard { incarnation: beat.incarnation, sequence: beat.sequence };
         actions.push(Action::Say { agent: beat.agent.clone(), message: heard });
         true
@@ -297,9 +300,10 @@ impl Registry {
         let Some(member) = self.members.get_mut(agent) else { return false };
         if std::mem::replace(&mut member.is_drained, drain) != drain {
             actions.push(Action::Changed { agent: agent.to_owned() });
-            let message = if drain { ToAgent::Drain } else { ToAgent::Undrain };
-            actions.push(Action::Say { agent: agent.to_owned(), message });
         }
+        // Said again as well: the word may have been lost, or given by a coordinator before us.
+        let message = if drain { ToAgent::Drain } else { ToAgent::Undrain };
+        actions.push(Action::Say { agent: agent.to_owned(), message });
         true
     }
 

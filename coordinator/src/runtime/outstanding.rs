@@ -1,7 +1,8 @@
 //! Orders that an agent on another machine has not answered yet, and attempts that it said it has.
 //!
 //! Messages may be lost: an order without an answer is given again, which is safe, since an agent takes an attempt
-//! once. An attempt that its agent does not name any more, twice in a row, is gone. Pure.
+//! once. An attempt that its agent does not name, twice in a row, is offered again: an agent that has it says so. It is
+//! not taken for gone, since heartbeats may be older than the acceptance that they come after. Pure.
 
 use cairn_model::{AgentIndex, TaskIndex, Timestamp};
 use cairn_shared::message::{Order, OrderKind};
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// How long an order may go unanswered before it is given again: some journeys through a busy broker.
 pub const ANSWER_EXPECTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Heartbeats in a row that do not name an attempt before it is taken for gone. One may have been on its way when the
+/// Heartbeats in a row that do not name an attempt before it is offered again. One may have been on its way when the
 /// attempt was accepted.
 const HEARTBEATS_WITHOUT: u8 = 2;
 
@@ -79,10 +80,9 @@ impl Outstanding {
         overdue
     }
 
-    /// An agent has told all that it has of the run. What it has accepted and does not have any more is gone: those
-    /// attempts come back.
-    pub fn named(&mut self, agent: AgentIndex, held: &[(TaskIndex, u32)]) -> Vec<(TaskIndex, u32)> {
-        let mut gone = Vec::new();
+    /// An agent has told all that it has of the run, sorted. What it has accepted and does not name is to be offered
+    /// again.
+    pub fn named(&mut self, agent: AgentIndex, held: &[(TaskIndex, u32)]) {
         for (&(of, task), watched) in &mut self.watched {
             if of != agent || watched.unanswered.is_some() {
                 continue;
@@ -93,11 +93,9 @@ impl Outstanding {
             }
             watched.unnamed += 1;
             if watched.unnamed >= HEARTBEATS_WITHOUT {
-                gone.push((task, watched.attempt));
+                watched.unanswered = Some((OrderKind::Offer, Timestamp::default()));
             }
         }
-        gone.sort_unstable();
-        gone
     }
 }
 
@@ -152,15 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_has_not_any_more_is_gone_at_the_second_heartbeat() {
+    fn what_an_agent_does_not_name_is_offered_again_at_the_second_heartbeat() {
         let mut outstanding = Outstanding::default();
-        outstanding.ordered(AGENT, order(0, OrderKind::Offer), at(0));
-        assert_eq!(outstanding.named(AGENT, &[]), [], "not accepted yet");
+        outstanding.ordered(AGENT, order(0, OrderKind::Offer), at(9));
+        outstanding.named(AGENT, &[]);
+        outstanding.named(AGENT, &[]);
+        assert_eq!(outstanding.overdue(at(10), always), [], "not accepted yet");
         outstanding.answered(AGENT, TaskIndex(0), 1);
-        assert_eq!(outstanding.named(AGENT, &[]), []);
-        assert_eq!(outstanding.named(AGENT, &[(TaskIndex(0), 1)]), []);
-        assert_eq!(outstanding.named(AGENT, &[]), []);
-        assert_eq!(outstanding.named(AgentIndex(2), &[]), [], "not its business");
-        assert_eq!(outstanding.named(AGENT, &[(TaskIndex(0), 2)]), [(TaskIndex(0), 1)]);
+        let mut overdue_after = |agent, held: &[(TaskIndex, u32)]| {
+            outstanding.named(agent, held);
+            outstanding.overdue(at(10), always)
+        };
+        assert_eq!(overdue_after(AGENT, &[]), []);
+        assert_eq!(overdue_after(AGENT, &[(TaskIndex(0), 1)]), []);
+        assert_eq!(overdue_after(AGENT, &[]), []);
+        assert_eq!(overdue_after(AgentIndex(2), &[]), [], "not its business");
+        assert_eq!(overdue_after(AGENT, &[(TaskIndex(0), 2)]), [(AGENT, order(0, OrderKind::Offer))]);
+        outstanding.answered(AGENT, TaskIndex(0), 1);
+        assert_eq!(outstanding.overdue(at(100), always), [], "it says that it has it");
     }
 }

@@ -8,7 +8,7 @@ use super::snapshot;
 use crate::codec::{Encoder, Envelope};
 use crate::store::{Append, AppendError, Appended, EventStore, Ticket};
 use cairn_engine::{AgentState, Effect, Rejection, State, TaskStatus, decide, next_deadline, react, recover};
-use cairn_model::{AgentIndex, Command, Event, Outcome, Report, ReportKind, TaskIndex, Timestamp};
+use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::{Order, OrderKind, Orders};
 use cairn_shared::transport::Receipt;
@@ -489,20 +489,11 @@ impl RunLoop {
         }
     }
 
-    /// Attempts that their agent does not have any more are over.
+    /// Attempts that their agent does not name are offered again.
     fn compare(&mut self, from: &AgentLife, attempts: &[(TaskIndex, u32)]) {
-        let Some((agent, outstanding)) = self.find(from).zip(self.outstanding.as_mut()) else { return };
-        let lost = || Outcome::Lost { reason: "its agent does not know it any more".into() };
-        let at = self.config.clock.now();
-        let report = |(task, attempt)| {
-            let kind = ReportKind::Finished { outcome: lost(), started_at: at, finished_at: at };
-            Report { task, attempt, agent, kind }
-        };
-        let gone = outstanding.named(agent, attempts);
-        for &(task, attempt) in &gone {
-            outstanding.ended(agent, task, attempt);
+        if let Some((agent, outstanding)) = self.find(from).zip(self.outstanding.as_mut()) {
+            outstanding.named(agent, attempts);
         }
-        self.decide_reports(gone.into_iter().map(report).collect(), After::default());
     }
 
     /// The agent of the run in that life, if it is not lost.

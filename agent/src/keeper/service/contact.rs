@@ -52,6 +52,7 @@ impl Keeper {
                 self.beat_at = now;
             }
             ToKeeper::Orders { delivery, shared, redelivered, orders } => {
+                self.parts.core.is_fenced = self.lease.has_ended(now);
                 self.parts.core.obey((delivery, shared, redelivered), orders, now);
             }
             ToKeeper::Shipped(name) => self.parts.logs.shipped(&name),

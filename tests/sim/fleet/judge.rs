@@ -1,0 +1,222 @@
+//! What must hold, judged from outside: from what was answered, from what is durable, and from what processes really did.
+//!
+//! - I1: what was answered with yes is in the log after every crash.
+//! - I2: the engine's own checker follows every run; a task ends once.
+//! - I3: a process starts when all that its task needs has durably ended well.
+//! - I4: a report of an attempt that is over changes nothing. A result in the log is one that a process of that very
+//!   attempt had.
+//! - I5: a process starts because of a durable dispatch to its agent, and a durable grant where one is needed; an attempt
+//!   starts once, a task that must not be started twice starts once; no two attempts of a task run at a time.
+//! - I6: what is read after a crash is what was there before ([`super::store`]).
+//! - I7: after the last fault everything ends ([`super::world`]).
+//! - Of agents besides: what they have told of an end they do not take back; who drains takes nothing.
+
+use super::env::{Env, Planned};
+use cairn_engine::{State, TaskStatus};
+use cairn_model::{AgentIndex, Event, FailureKind, Need, Outcome, TaskIndex, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// An attempt of a run of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt {
+    pub run: usize,
+    pub task: TaskIndex,
+    pub number: u32,
+}
+
+/// What processes of an attempt really did.
+#[derive(Default)]
+struct Truth {
+    starts: u32,
+    completed: bool,
+    failed: bool,
+}
+
+pub struct Judge {
+    /// Runs that were answered with yes, and how many of their events that meant.
+    answered: Vec<(usize, usize)>,
+    dispatched: BTreeMap<Attempt, AgentIndex>,
+    granted: BTreeMap<Attempt, AgentIndex>,
+    truths: BTreeMap<Attempt, Truth>,
+    /// Lives of agents that a run has lost, durably.
+    lost: BTreeSet<(usize, AgentIndex)>,
+    /// Processes that run, by host and key.
+    running: BTreeMap<(usize, u64), Attempt>,
+    /// Attempts that started although they were over.
+    late: BTreeSet<Attempt>,
+    /// Until when nobody on a host is awake to end its processes.
+    asleep: BTreeMap<usize, Timestamp>,
+    /// The ends that the lives of agents have told.
+    told: BTreeMap<(String, u64, Attempt), Outcome>,
+}
+
+impl Judge {
+    pub fn new(_: &[Planned]) -> Self {
+        Self {
+            answered: Vec::new(),
+            dispatched: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            truths: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            running: BTreeMap::new(),
+            late: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// An event is in the log for good.
+    pub fn is_durable(&mut self, run: usize, event: &Event) {
+        match *event {
+            Event::TaskDispatched { task, attempt: number, agent } => {
+                self.dispatched.insert(Attempt { run, task, number }, agent);
+            }
+            Event::TaskGranted { task, attempt: number, agent, .. } => {
+                self.granted.insert(Attempt { run, task, number }, agent);
+            }
+            Event::AgentLost { agent, .. } => {
+                self.lost.insert((run, agent));
+            }
+            _ => {}
+        }
+    }
+
+    /// A process runs.
+    pub fn runs(&mut self, host: usize, key: u64, attempt: Attempt) {
+        self.running.insert((host, key), attempt);
+    }
+
+    /// Nobody on the host ends its processes for a while.
+    pub fn sleeps(&mut self, host: usize, until: Timestamp) {
+        self.asleep.insert(host, until.plus(WAKING_TAKES));
+    }
+
+    /// A process ended, perhaps with a result of its own.
+    pub fn process_ended(&mut self, host: usize, key: u64, attempt: Attempt, outcome: &Outcome) {
+        self.running.remove(&(host, key));
+        let truth = self.truths.entry(attempt).or_default();
+        truth.completed |= *outcome == Outcome::Completed;
+        truth.failed |= matches!(outcome, Outcome::Failed { .. });
+    }
+
+    pub fn was_answered(&mut self, run: usize, events: usize) {
+        self.answered.push((run, events));
+    }
+}
+
+/// How long processes may go on when those wake that end them.
+const WAKING_TAKES: Duration = Duration::from_millis(1_200);
+
+/// What a process is started with.
+pub struct Start<'a> {
+    pub attempt: Attempt,
+    /// Whose agent starts it.
+    pub agent: &'a str,
+    pub incarnation: u64,
+    /// It was told to take nothing.
+    pub is_drained: bool,
+}
+
+impl Env {
+    /// I1, after a crash and at the end.
+    pub fn check_answered(&self) {
+        for &(run, events) in &self.judge.answered {
+            let there = self.store.events(run).count();
+            self.ensure(there >= events, "what was answered with yes is not in the log (I1)");
+        }
+    }
+
+    /// I3 and I5, whenever a process starts.
+    pub fn check_start(&mut self, start: &Start<'_>) {
+        let Start { attempt, agent, incarnation, .. } = *start;
+        let Attempt { run, task, number } = attempt;
+        self.summary.starts += 1;
+        let Some(&to) = self.judge.dispatched.get(&attempt) else {
+            panic!("a process whose dispatch is not durable (I5, at {})", self.now);
+        };
+        let state = &self.store.folded[run];
+        let spec = &state.agents()[to.get()].spec;
+        self.ensure(spec.id == agent && spec.incarnation == incarnation, "another agent starts it (I5)");
+        let settings = state.plan().settings(task);
+        let truth = self.judge.truths.entry(attempt).or_default();
+        truth.starts += 1;
+        let again = truth.starts > 1;
+        self.ensure(!again, "an attempt starts twice (I5)");
+        let all = Attempt { number: 0, ..attempt }..=Attempt { number: u32::MAX, ..attempt };
+        let starts: u32 = self.judge.truths.range(all).map(|(_, truth)| truth.starts).sum();
+        self.ensure(!settings.at_most_once || starts == 1, "what must not start twice starts twice (I5)");
+        let is_granted = self.judge.granted.contains_key(&attempt);
+        self.ensure(!settings.at_most_once || is_granted, "it starts without a durable grant (I5)");
+        self.ensure(has_all_needs(state, task), "it starts before what it needs (I3)");
+        self.ensure(!start.is_drained, "an agent that takes nothing starts something");
+        let row = state.task(task);
+        if !row.status.is_out() || row.attempt != number {
+            // Its offer lay in a queue while its agent was lost and came back.
+            let was_lost = self.judge.lost.contains(&(run, to));
+            self.ensure(was_lost, "an attempt starts that is over (I5)");
+            self.summary.late_starts += 1;
+            self.judge.late.insert(attempt);
+            return;
+        }
+        let same = |other: &Attempt| other.run == run && other.task == task;
+        let others = self.judge.running.iter().filter(|(_, other)| same(other));
+        let others: Vec<_> = others.map(|(&(host, _), &other)| (host, other)).collect();
+        for (host, other) in others {
+            let is_asleep = self.judge.asleep.get(&host).is_some_and(|until| *until >= self.now);
+            let is_late = self.judge.late.contains(&other);
+            self.ensure(is_asleep || is_late, "two attempts of a task run at a time (I5)");
+            self.summary.excused_overlaps += 1;
+        }
+    }
+
+    /// I4: a result in the log is one that a process had.
+    pub fn check_result(&self, run: usize, event: &Event) {
+        let (task, number, completed) = match event {
+            Event::TaskCompleted { task, attempt, .. } if *attempt > 0 => (*task, *attempt, true),
+            Event::TaskFailed { task, attempt, failure, .. }
+            | Event::TaskRetryScheduled { task, attempt, failure, .. }
+                if matches!(failure.kind, FailureKind::ExitCode | FailureKind::Signal) =>
+            {
+                (*task, *attempt, false)
+            }
+            _ => return,
+        };
+        if !self.plans[run].plan.takes_slot(task) {
+            return;
+        }
+        let truth = self.judge.truths.get(&Attempt { run, task, number });
+        let is_true = truth.is_some_and(|truth| if completed { truth.completed } else { truth.failed });
+        self.ensure(is_true, "a result that no process of this attempt had (I4)");
+    }
+
+    /// What an agent has told of an end stays so.
+    pub fn check_told(&mut self, (agent, incarnation): (&str, u64), attempt: Attempt, outcome: &Outcome) {
+        let key = (agent.to_owned(), incarnation, attempt);
+        let told = self.judge.told.entry(key).or_insert_with(|| outcome.clone()) == outcome;
+        self.ensure(told, "an agent takes back what it told of an end");
+    }
+
+    /// An end that was acknowledged is in the log.
+    pub fn check_acknowledged(&self, attempt: Attempt) {
+        let row = self.store.folded[attempt.run].task(attempt.task);
+        let is_out = row.status.is_out() && row.attempt == attempt.number;
+        self.ensure(!is_out, "an end is acknowledged before it is durable (I1)");
+    }
+}
+
+fn has_all_needs(state: &State, task: TaskIndex) -> bool {
+    let plan = state.plan();
+    let milestone = plan.milestone_of(task);
+    let is_met = |need: &Need| match *need {
+        Need::Task(task) => match state.task(task).status {
+            TaskStatus::Completed => true,
+            TaskStatus::Failed => plan.settings(task).continue_on_error,
+            _ => false,
+        },
+        Need::Milestone(milestone) => {
+            state.milestone(milestone).status == cairn_engine::MilestoneStatus::Completed
+        }
+    };
+    plan.needs(task).iter().chain(plan.milestone_needs(milestone)).all(is_met)
+}
