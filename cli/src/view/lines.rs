@@ -133,3 +133,48 @@ fn name(out: &mut String, state: &State, task: TaskIndex, attempt: u32) {
         let _ = write!(out, " (attempt {attempt})");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_coordinator::runtime::read_plan;
+    use cairn_model::{AgentIndex, AgentSpec, Ended, MilestoneIndex, RunOptions, RunSubmitted};
+
+    const PLAN: &str = "{version: 1, project: p, tasks: [{id: a, run: x}]}";
+
+    fn said(state: &State, event: &Event) -> String {
+        let mut text = String::new();
+        let update = Update { state, events: &[], at: Timestamp(0) };
+        line(&mut text, &update, event, &Style { color: false, unicode: false });
+        text.get(9..).unwrap_or_default().trim().to_owned()
+    }
+
+    #[test]
+    fn what_a_fleet_does_to_a_run_has_its_line() {
+        let (plan, graph) = read_plan("plan.yaml", PLAN.to_owned(), &[]).unwrap();
+        let mut state = State::new(plan, graph);
+        for closed_fleet in [false, true] {
+            let options = RunOptions { closed_fleet, ..RunOptions::default() };
+            let submitted = RunSubmitted { run: "p.1".into(), options, ..RunSubmitted::default() };
+            let joined = AgentSpec { id: "one".into(), ..AgentSpec::default() };
+            for event in [Event::RunSubmitted(Box::new(submitted)), Event::AgentJoined(Box::new(joined))] {
+                cairn_engine::apply(&mut state, &event, Timestamp(0));
+            }
+            let (task, milestone, agent) = (TaskIndex(0), MilestoneIndex(0), AgentIndex(0));
+            let lost = said(&state, &Event::AgentLost { agent, reason: "silent".into() });
+            assert_eq!(lost.ends_with("agent one is lost: silent"), !closed_fleet, "{lost}");
+            for (event, end) in [
+                (Event::RunReopened, "p.1 goes on"),
+                (Event::MilestoneReopened { milestone }, "milestone main goes on"),
+                (Event::TaskReopened { task, ended: Ended::Failed }, "main/a was failed, and is run again"),
+                (
+                    Event::LeaseExpired { task, attempt: 2 },
+                    "main/a (attempt 2) is offered again: nobody has taken it",
+                ),
+            ] {
+                let line = said(&state, &event);
+                assert!(line.ends_with(end), "{line}");
+            }
+        }
+    }
+}
