@@ -3,4 +3,5 @@
 mod architecture;
 mod e2e;
 mod golden;
+mod ops;
 mod sim;

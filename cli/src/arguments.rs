@@ -25,6 +25,7 @@ Examples:
   cairn status                         how the newest run stands
   cairn logs apollo build/unit         what a task wrote
   cairn explain apollo ship/publish    why it is not running
+  cairn submit plan.yaml --watch       run it on a fleet: `cairn coordinator`, `cairn agent`
 
 Exit codes: 0 done, 1 tasks failed, 2 wrong usage or invalid plan, 3 not found, 4 not allowed,
 5 out of reach, 6 cancelled, 7 waited too long, 8 no agent could ever run it, 70 a bug,
@@ -62,6 +63,15 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     #[arg(help = "The state directory [env: CAIRN_STATE] [default: .milestones]")]
     pub state: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "URL")]
+    #[arg(help = "The coordinator [env: CAIRN_URL] [default: that of the state directory]")]
+    pub url: Option<String>,
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "url")]
+    #[arg(help = "A coordinator by its name in the settings [env: CAIRN_PROFILE]")]
+    pub profile: Option<String>,
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(help = "The file of the token [env: CAIRN_TOKEN, CAIRN_TOKEN_FILE]")]
+    pub token_file: Option<PathBuf>,
     /// Say more on stderr; twice: much more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -73,7 +83,14 @@ impl Global {
     /// # Errors
     /// Environment or files are wrong.
     pub fn settings(&self) -> Result<Settings, Failure> {
-        let flags = Flags { state: self.state.clone(), output: self.output, color: self.color };
+        let flags = Flags {
+            state: self.state.clone(),
+            output: self.output,
+            color: self.color,
+            url: self.url.clone(),
+            profile: self.profile.clone(),
+            token_file: self.token_file.clone(),
+        };
         settings::resolve(flags, &Sources::gather()?)
     }
 }

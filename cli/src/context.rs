@@ -1,5 +1,6 @@
 //! What every command is given: how to print, and where the state is.
 
+use crate::settings::{Coordinator, Setting, TokenSource};
 use clap::ValueEnum;
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
@@ -42,6 +43,10 @@ pub struct Context {
     pub state: PathBuf,
     /// Processes at a time, as the environment or a file says; a flag of the command goes before it.
     pub jobs: Option<NonZeroUsize>,
+    /// Where a coordinator is said to be, and by whom.
+    pub coordinator: Setting<Option<Coordinator>>,
+    /// What holds the token for it, if that is said.
+    pub token: Option<TokenSource>,
     /// The command line as it was typed, for those who are told who holds a lock.
     pub command_line: String,
 }

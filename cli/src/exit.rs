@@ -6,7 +6,6 @@ use std::fmt;
 /// The exit codes. They stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[expect(dead_code, reason = "the codes are frozen; some belong to parts that are not there yet")]
 pub enum Exit {
     /// Done; of a run: it completed.
     Done = 0,

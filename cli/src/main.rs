@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod client;
 mod commands;
 mod context;
 mod exit;
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return code(arguments::refuse(&error, glance)),
     };
-    start_log(arguments.global.verbose);
+    // Daemons have a log of their own.
+    if !arguments.command.is_daemon() {
+        start_log(arguments.global.verbose);
+    }
     let context = match context_of(&arguments) {
         Ok(context) => context,
         Err(failure) => {
@@ -55,6 +59,8 @@ fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
         color: settings.color.value,
         state: settings.state.value,
         jobs: settings.jobs.value,
+        coordinator: settings.coordinator,
+        token: settings.token.value,
         command_line: words.collect::<Vec<_>>().join(" "),
     })
 }

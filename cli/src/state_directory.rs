@@ -282,6 +282,8 @@ mod tests {
             color: crate::context::ColorChoice::Never,
             state: state.into(),
             jobs: None,
+            coordinator: crate::settings::Setting { value: None, origin: crate::settings::Origin::Default },
+            token: None,
             command_line: String::new(),
         };
         let command = |state, submitted: &RunSubmitted| resume_command(&context(state), submitted);

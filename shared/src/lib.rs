@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod message;
 pub mod plan;
+pub mod telemetry;
 pub mod transport;

@@ -4,7 +4,7 @@ use crate::arguments::Global;
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::{print_text, print_value};
-use crate::settings::{Origin, Setting, Settings};
+use crate::settings::{Coordinator, Origin, Setting, Settings, TOKEN_VARIABLE, TokenSource};
 use crate::style::{Cell, Paint, Style, table};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
@@ -32,9 +32,15 @@ Examples:
   cairn config show --origin
   cairn config show --output json
 
-A flag goes before a variable (CAIRN_STATE, CAIRN_OUTPUT_FORMAT, CAIRN_COLOR, CAIRN_JOBS), that before the
-project's file (.cairn.yaml in the working directory or the nearest one above), that before the user's
-($XDG_CONFIG_HOME/cairn/config.yaml, or ~/.config/cairn/config.yaml).";
+A flag goes before a variable (CAIRN_STATE, CAIRN_OUTPUT_FORMAT, CAIRN_COLOR, CAIRN_JOBS, CAIRN_URL,
+CAIRN_PROFILE, CAIRN_TOKEN, CAIRN_TOKEN_FILE), that before the project's file (.cairn.yaml in the working directory or
+the nearest one above), that before the user's ($XDG_CONFIG_HOME/cairn/config.yaml, or ~/.config/cairn/config.yaml).
+
+Coordinators are named in the user's file:
+  profile: dev
+  profiles:
+    dev: {url: http://127.0.0.1:7420}
+    prod: {url: https://cairn.example.org, token_file: prod.token}";
 
 /// Runs the command.
 pub fn execute(args: &Args, global: &Global, context: &Context) -> Result<Exit, Failure> {
@@ -52,7 +58,7 @@ pub fn execute(args: &Args, global: &Global, context: &Context) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-fn rows(settings: &Settings) -> [(&'static str, Value, Origin); 4] {
+fn rows(settings: &Settings) -> Vec<(&'static str, Value, Origin)> {
     fn word(value: &impl ValueEnum) -> String {
         value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -63,12 +69,23 @@ fn rows(settings: &Settings) -> [(&'static str, Value, Origin); 4] {
     ) -> (&'static str, Value, Origin) {
         (name, value(&setting.value), setting.origin.clone())
     }
-    let Settings { state, output, color, jobs } = settings;
-    [
+    let Settings { state, output, color, jobs, coordinator, token } = settings;
+    let named = |part: fn(&Coordinator) -> Option<&String>| {
+        move |value: &Option<Coordinator>| json!(value.as_ref().and_then(part))
+    };
+    vec![
         row("state", state, |path| json!(path.to_string_lossy())),
         row("output", output, |value| json!(word(value))),
         row("color", color, |value| json!(word(value))),
         row("jobs", jobs, |jobs| json!(jobs)),
+        row("profile", coordinator, named(|coordinator| coordinator.profile.as_ref())),
+        row("url", coordinator, named(|coordinator| Some(&coordinator.url))),
+        row("token", token, |token| match token {
+            // The token itself is shown to nobody.
+            Some(TokenSource::Variable) => json!({"variable": TOKEN_VARIABLE}),
+            Some(TokenSource::File(path)) => json!({"file": path}),
+            None => Value::Null,
+        }),
     ]
 }
 
@@ -76,11 +93,25 @@ fn text(rows: &[(&str, Value, Origin)], origin: bool, style: &Style) -> String {
     let rows = rows.iter().map(|(name, value, from)| {
         let value = match value {
             Value::String(text) => text.clone(),
-            Value::Null => "one for each core".to_owned(),
+            Value::Null => nothing_said(name).to_owned(),
+            Value::Object(source) => match source.iter().next() {
+                Some((kind, Value::String(place))) => format!("of {kind} {place}"),
+                _ => value.to_string(),
+            },
             other => other.to_string(),
         };
         let from = if origin { from.to_string() } else { String::new() };
         vec![Cell::new(*name), Cell::new(value), Cell::new(from).paint(Paint::Dim)]
     });
     table(style, "", &rows.collect::<Vec<_>>())
+}
+
+/// What is in force where nothing is said.
+fn nothing_said(name: &str) -> &'static str {
+    match name {
+        "jobs" => "one for each core",
+        "url" => "the coordinator of the state directory",
+        "token" => "admin.token of the state directory",
+        _ => "none",
+    }
 }

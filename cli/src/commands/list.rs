@@ -1,19 +1,22 @@
 //! `cairn list` and `cairn history`: runs, a line each.
 
+use crate::client::{self, reads};
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::{Stdout, print_text, print_value};
 use crate::state_directory::{nearest, try_open, unreadable};
 use crate::style::{Cell, Paint, Style, count, duration, grouped, moment, percent, table};
 use crate::view;
+use cairn_coordinator::http::model::RunRow;
 use cairn_coordinator::projection::{RunOverview, list};
 use cairn_engine::RunStatus;
+use cairn_model::Timestamp;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// List the runs of the state directory, the newest last
+/// List the runs of the state directory, or of a coordinator, the newest last
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -65,63 +68,50 @@ impl From<Status> for RunStatus {
     }
 }
 
-/// A run of the list.
-#[derive(Serialize)]
-struct Row<'a> {
-    run: String,
-    project: &'a str,
-    status: RunStatus,
-    /// It was stopped, to be continued later.
-    interrupted: bool,
-    progress: f64,
-    tasks_total: u64,
-    tasks_completed: u64,
-    tasks_failed: u64,
-    tasks_skipped: u64,
-    tasks_cancelled: u64,
-    milestones_total: u64,
-    submitted_at: String,
-    started_at: Option<String>,
-    finished_at: Option<String>,
-    duration_seconds: Option<f64>,
-    plan: &'a str,
-}
-
-impl<'a> Row<'a> {
-    fn new(run: &'a RunOverview) -> Self {
-        Self {
-            run: run.run.to_string(),
-            project: run.run.project(),
-            status: run.status,
-            interrupted: run.interrupted,
-            progress: run.progress(),
-            tasks_total: run.tasks,
-            tasks_completed: run.completed,
-            tasks_failed: run.failed,
-            tasks_skipped: run.skipped,
-            tasks_cancelled: run.cancelled,
-            milestones_total: run.milestones,
-            submitted_at: run.submitted_at.to_string(),
-            started_at: run.started_at.map(|at| at.to_string()),
-            finished_at: run.finished_at.map(|at| at.to_string()),
-            duration_seconds: run.duration().map(|duration| duration.as_secs_f64()),
-            plan: &run.plan_name,
-        }
+/// A run of the list, of a state directory or of a coordinator.
+fn row(run: &RunOverview) -> RunRow {
+    RunRow {
+        run: run.run.to_string(),
+        project: run.run.project().to_owned(),
+        status: run.status,
+        interrupted: run.interrupted,
+        progress: run.progress(),
+        tasks_total: run.tasks,
+        tasks_completed: run.completed,
+        tasks_failed: run.failed,
+        tasks_skipped: run.skipped,
+        tasks_cancelled: run.cancelled,
+        milestones_total: run.milestones,
+        submitted_at: run.submitted_at.to_string(),
+        started_at: run.started_at.map(|at| at.to_string()),
+        finished_at: run.finished_at.map(|at| at.to_string()),
+        duration_seconds: run.duration().map(|duration| duration.as_secs_f64()),
+        plan: run.plan_name.clone(),
     }
 }
 
 /// Runs `cairn list`.
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let mut runs = all(context)?;
-    if runs.is_empty() {
-        view::note(context, &format!("there are no runs in {}", context.state.display()));
-    }
-    if let Some(project) = &args.project {
-        runs.retain(|run| run.run.project() == project);
-    }
-    if let Some(status) = args.status {
-        runs.retain(|run| run.status == RunStatus::from(status));
-    }
+    let (project, status) = (args.project.as_deref(), args.status.map(RunStatus::from));
+    let runs = match client::named(context)? {
+        Some(client) => {
+            let status = status.map(RunStatus::name);
+            let runs = client::block_on(reads::runs(&client, project, status))?;
+            if runs.is_empty() {
+                view::note(context, &format!("there are no such runs at {}", client.target().url));
+            }
+            runs
+        }
+        None => {
+            let mut runs = local(context)?;
+            if runs.is_empty() {
+                view::note(context, &format!("there are no runs in {}", context.state.display()));
+            }
+            runs.retain(|run| project.is_none_or(|project| run.project == project));
+            runs.retain(|run| status.is_none_or(|status| run.status == status));
+            runs
+        }
+    };
     if context.format == Format::Text {
         if !runs.is_empty() {
             print_text(&text(&runs, &Style::stdout(context)))?;
@@ -129,33 +119,40 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let mut out = Stdout::new();
-    out.list(context.format, &runs.iter().map(Row::new).collect::<Vec<_>>())?;
+    out.list(context.format, &runs)?;
     out.flush()?;
     Ok(Exit::Done)
 }
 
-fn all(context: &Context) -> Result<Vec<RunOverview>, Failure> {
+fn local(context: &Context) -> Result<Vec<RunRow>, Failure> {
     match try_open(context)? {
-        Some(reader) => list(&reader).map_err(|error| unreadable(&error)),
+        Some(reader) => {
+            let runs = list(&reader).map_err(|error| unreadable(&error))?;
+            Ok(runs.iter().map(row).collect())
+        }
         None => Ok(Vec::new()),
     }
 }
 
-fn text(runs: &[RunOverview], style: &Style) -> String {
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+fn text(runs: &[RunRow], style: &Style) -> String {
     let head = ["RUN", "STATUS", "PROGRESS", "TASKS", "SUBMITTED", "DURATION"];
     let mut rows = vec![head.map(|name| Cell::new(name).paint(Paint::Dim)).to_vec()];
     rows.extend(runs.iter().map(|run| {
-        let took = match run.duration() {
-            Some(took) => duration(took),
+        let took = match run.duration_seconds {
+            Some(took) => duration(seconds(took)),
             None if run.interrupted => "interrupted".to_owned(),
             None => String::new(),
         };
         vec![
-            Cell::new(run.run.to_string()),
+            Cell::new(run.run.clone()),
             Cell::state(style, run.status),
-            Cell::right(percent(run.progress()).trim_start()),
-            Cell::right(format!("{}/{}", grouped(run.completed), grouped(run.tasks))),
-            Cell::new(moment(run.submitted_at)),
+            Cell::right(percent(run.progress).trim_start()),
+            Cell::right(format!("{}/{}", grouped(run.tasks_completed), grouped(run.tasks_total))),
+            Cell::new(Timestamp::parse(&run.submitted_at).map(moment).unwrap_or_default()),
             Cell::new(took),
         ]
     }));
@@ -174,16 +171,16 @@ struct History<'a> {
     mean_duration_seconds: Option<f64>,
     /// Of the newest completed run.
     last_duration_seconds: Option<f64>,
-    runs: Vec<Row<'a>>,
+    runs: &'a [RunRow],
 }
 
 impl<'a> History<'a> {
-    fn new(project: &'a str, runs: &'a [RunOverview]) -> Self {
+    fn new(project: &'a str, runs: &'a [RunRow]) -> Self {
         let having = |status| runs.iter().filter(|run| run.status == status).count();
         let (completed, failed, cancelled) =
             (having(RunStatus::Completed), having(RunStatus::Failed), having(RunStatus::Cancelled));
         let finished = runs.iter().filter(|run| run.status == RunStatus::Completed);
-        let durations: Vec<Duration> = finished.filter_map(RunOverview::duration).collect();
+        let durations: Vec<Duration> = finished.filter_map(|run| run.duration_seconds).map(seconds).collect();
         let count = u32::try_from(durations.len()).unwrap_or(u32::MAX);
         let mean = durations.iter().sum::<Duration>().checked_div(count);
         Self {
@@ -194,7 +191,7 @@ impl<'a> History<'a> {
             unfinished: runs.len() - completed - failed - cancelled,
             mean_duration_seconds: mean.map(|mean| mean.as_secs_f64()),
             last_duration_seconds: durations.last().map(Duration::as_secs_f64),
-            runs: runs.iter().map(Row::new).collect(),
+            runs,
         }
     }
 
@@ -213,12 +210,11 @@ impl<'a> History<'a> {
             count(self.runs.len() as u64, "run", "runs"),
             kinds.collect::<Vec<_>>().join(", "),
         );
-        let seconds = |seconds: f64| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         if let (Some(mean), Some(last)) = (self.mean_duration_seconds, self.last_duration_seconds) {
             line.push_str(&format!(
                 "; completed runs took {} on average, the last one {}",
-                seconds(mean),
-                seconds(last)
+                duration(seconds(mean)),
+                duration(seconds(last))
             ));
         }
         line
@@ -227,9 +223,16 @@ impl<'a> History<'a> {
 
 /// Runs `cairn history`.
 pub fn history(args: &HistoryArgs, context: &Context) -> Result<Exit, Failure> {
-    let mut runs = all(context)?;
-    let projects: BTreeSet<String> = runs.iter().map(|run| run.run.project().to_owned()).collect();
-    runs.retain(|run| run.run.project() == args.project);
+    let mut runs = match client::named(context)? {
+        Some(client) => client::block_on(async {
+            let runs = reads::runs(&client, Some(&args.project), None).await?;
+            // Without any the names of the others are of use.
+            if runs.is_empty() { reads::runs(&client, None, None).await } else { Ok(runs) }
+        })?,
+        None => local(context)?,
+    };
+    let projects: BTreeSet<String> = runs.iter().map(|run| run.project.clone()).collect();
+    runs.retain(|run| run.project == args.project);
     if runs.is_empty() {
         let failure = Failure::new(
             Exit::NotFound,
@@ -247,7 +250,7 @@ pub fn history(args: &HistoryArgs, context: &Context) -> Result<Exit, Failure> {
         }
         Format::Jsonl => {
             let mut out = Stdout::new();
-            out.list(Format::Jsonl, &history.runs)?;
+            out.list(Format::Jsonl, history.runs)?;
             out.flush()?;
         }
         Format::Json | Format::Yaml => print_value(context, &history)?,

@@ -1,12 +1,23 @@
-//! What `cairn run` shows while it runs, on stderr: a live picture on a terminal, a line per change elsewhere.
-//! Both show only what is durable.
+//! What `cairn run` and `cairn watch` show while a run goes on, on stderr: a live picture on a terminal, a line per change
+//! elsewhere. Both show only what is durable.
+//!
+//! ```text
+//! events of this process ─▶ model  ─┐
+//!                                   ├─▶ frame ─▶ screen ─▶ canvas ─▶ terminal
+//! events of a coordinator ─▶ remote ┘
+//!                      either ─▶ change ─▶ lines ─▶ pipe
+//! ```
 
 mod canvas;
+mod change;
+mod frame;
 mod lines;
 mod model;
+mod remote;
 mod screen;
 
 pub use canvas::write_above;
+pub use remote::RemoteView;
 
 use crate::context::Context;
 use crate::output;
@@ -46,10 +57,11 @@ pub fn observer(
     jobs: NonZeroUsize,
     clock: Clock,
 ) -> View {
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    if std::io::stderr().is_terminal() && !dumb {
+    if has_picture() {
         let model = model::shared(state, &submitted.run, jobs);
-        let painter = screen::Painter::start(model.clone(), clock, Style::stderr(context));
+        let shown = model.clone();
+        let frame = move |now| model::lock(&shown).frame(now);
+        let painter = screen::Painter::start(frame, clock, Style::stderr(context));
         View {
             callback: Box::new(move |update| model::update(&model, update)),
             screen: Screen(Some(painter)),
@@ -57,6 +69,12 @@ pub fn observer(
     } else {
         View { callback: lines::printer(Style::stderr(context)), screen: Screen(None) }
     }
+}
+
+/// Whether stderr can show a picture.
+pub fn has_picture() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stderr().is_terminal() && !dumb
 }
 
 /// A line that tells what was done unasked.

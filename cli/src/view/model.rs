@@ -1,5 +1,7 @@
-//! What the live picture shows, fed by durable events. A projection: rebuilt by replay, never asked for decisions.
+//! What the live picture shows of a run in this process, fed by durable events. A projection: rebuilt by replay, never
+//! asked for decisions.
 
+use super::frame::{Frame, MilestoneView, RunningLine, RunningView};
 use cairn_coordinator::runtime::Update;
 use cairn_engine::{State, TaskStatus};
 use cairn_model::plan::Plan;
@@ -8,38 +10,6 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// A milestone's part of the picture.
-#[derive(Clone, Debug)]
-pub struct MilestoneView {
-    /// Its id.
-    pub id: String,
-    /// Tasks in all.
-    pub total: u32,
-    /// Tasks that have ended well.
-    pub completed: u32,
-    /// Tasks that failed.
-    pub failed: u32,
-    /// Tasks that were skipped or cancelled.
-    pub dropped: u32,
-    /// Attempts that run.
-    pub running: u32,
-}
-
-/// A task that runs.
-#[derive(Clone, Debug)]
-pub struct RunningView {
-    /// Since when it has run, or has been with the agent.
-    pub since: Timestamp,
-    /// It is known to have started. The start of a short task is recorded with its end.
-    pub started: bool,
-    /// Thousandths of the work done, as it told.
-    pub permille: u16,
-    /// What it said last.
-    pub message: Option<Box<str>>,
-    /// Which attempt.
-    pub attempt: u32,
-}
 
 /// The whole picture.
 #[derive(Debug)]
@@ -95,14 +65,7 @@ pub fn shared(state: &State, run: &str, jobs: NonZeroUsize) -> SharedModel {
     for (index, milestone) in plan.milestones().iter().enumerate() {
         let tasks = plan.tasks_of(MilestoneIndex::new(index));
         let total = tasks.len() as u32;
-        let mut view = MilestoneView {
-            id: milestone.id.clone(),
-            total,
-            completed: 0,
-            failed: 0,
-            dropped: 0,
-            running: 0,
-        };
+        let mut view = MilestoneView { id: milestone.id.clone(), total, ..MilestoneView::default() };
         for task in tasks {
             match state.task(task).status {
                 TaskStatus::Completed => view.completed += 1,
@@ -129,6 +92,18 @@ pub fn update(model: &SharedModel, update: &Update<'_>) {
 }
 
 impl Model {
+    /// What is to be painted now.
+    pub fn frame(&self, now: Timestamp) -> Frame {
+        let running = self.running_now();
+        let lines = running
+            .iter()
+            .take(Frame::running_lines(self.jobs.get()))
+            .map(|(task, view)| RunningLine { name: self.plan.task_name(*task), view: (*view).clone() });
+        let lines = lines.collect();
+        let left = self.time_left(now);
+        Frame::new(&self.run, &self.milestones, (running.len(), lines), left, self.interrupted.as_deref())
+    }
+
     /// The time left as it seems: at the speed so far, no less than what runs alone would need.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
         let elapsed = now.since(self.began_at?);

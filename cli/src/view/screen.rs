@@ -8,7 +8,7 @@
 //! ```
 
 use super::canvas::{self, Size};
-use super::model::{self, MilestoneView, Model, SharedModel};
+use super::frame::Frame;
 use super::sign;
 use crate::style::{self, Style};
 use cairn_agent::runner::harmless;
@@ -22,12 +22,6 @@ use std::time::Duration;
 
 /// How often it is painted.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// Milestones shown at most; the rest is counted.
-const MAX_MILESTONES: usize = 8;
-
-/// Running tasks shown at most; the rest is counted.
-const MAX_RUNNING: usize = 8;
 
 /// Cells of a bar at most.
 const BAR_CELLS: usize = 24;
@@ -48,13 +42,14 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Starts to paint.
-    pub fn start(model: SharedModel, clock: Clock, style: Style) -> Self {
+    /// Starts to paint what `frame` has to show.
+    pub fn start(frame: impl Fn(Timestamp) -> Frame + Send + 'static, clock: Clock, style: Style) -> Self {
         let (stop, stopped) = sync_channel(1);
         let paint = move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let size = Size::of_stderr();
-                let lines = picture(&model::lock(&model), clock.now(), size.columns, &style);
+                let now = clock.now();
+                let lines = picture(&frame(now), now, size.columns, &style);
                 canvas::paint(&lines, size);
             }
             canvas::paint(&[], Size::of_stderr());
@@ -73,75 +68,56 @@ impl Painter {
     }
 }
 
-fn picture(model: &Model, now: Timestamp, columns: usize, style: &Style) -> Vec<String> {
-    let sum = |part: fn(&MilestoneView) -> u32| model.milestones.iter().map(part).sum::<u32>();
-    let (total, completed) = (sum(|one| one.total), sum(|one| one.completed));
-    let (failed, dropped) = (sum(|one| one.failed), sum(|one| one.dropped));
-    let unfinished: Vec<_> = model.milestones.iter().filter(|one| !one.is_over() && one.is_begun()).collect();
-    let shown = if model.milestones.len() > 1 { unfinished.len().min(MAX_MILESTONES) } else { 0 };
-    let names = unfinished[..shown].iter().map(|one| one.id.len()).chain([model.run.len()]);
+fn picture(frame: &Frame, now: Timestamp, columns: usize, style: &Style) -> Vec<String> {
+    let Frame { sum, milestones, .. } = frame;
+    let names = milestones.iter().map(|one| one.id.len()).chain([frame.run.len()]);
     let width = names.max().unwrap_or(0).min(NAME_CELLS).min(columns / 3);
     let cells = columns.saturating_sub(width + COUNT_CELLS).clamp(SHORT_BAR_CELLS, BAR_CELLS);
-    let done = completed + failed + dropped;
-    let mut head =
-        format!("{} {} {done} of {total}", padded(&model.run, width), style.bar(share(done, total), cells));
-    for (status, count) in
-        [(TaskStatus::Completed, completed), (TaskStatus::Failed, failed), (TaskStatus::Skipped, dropped)]
-    {
+    let bar = |name: &str, done: u32, total: u32| {
+        format!("{} {} {done} of {total}", padded(name, width), style.bar(share(done, total), cells))
+    };
+    let mut head = bar(&frame.run, sum.done(), sum.total);
+    for (status, count) in [
+        (TaskStatus::Completed, sum.completed),
+        (TaskStatus::Failed, sum.failed),
+        (TaskStatus::Skipped, sum.dropped),
+    ] {
         if count > 0 {
             let _ = write!(head, "  {} {count}", sign(style, status));
         }
     }
-    let running = model.running_now();
-    let _ = write!(head, "  {} {} running", sign(style, TaskStatus::InProgress), running.len());
-    if let Some(left) = model.time_left(now).filter(|_| done < total) {
+    let _ = write!(head, "  {} {} running", sign(style, TaskStatus::InProgress), frame.running);
+    if let Some(left) = frame.left {
         let _ = write!(head, "  about {} left", style::duration(left));
     }
     let mut lines = vec![head];
-    if let Some(reason) = &model.interrupted {
+    if let Some(reason) = &frame.interrupted {
         lines.push(format!("{reason}: stopping what runs; once more kills it"));
     }
-    for one in &unfinished[..shown] {
-        let done = one.completed + one.failed + one.dropped;
-        lines.push(format!(
-            "{} {} {done} of {}",
-            padded(&one.id, width),
-            style.bar(share(done, one.total), cells),
-            one.total
-        ));
+    lines.extend(milestones.iter().map(|one| bar(&one.id, one.done(), one.total)));
+    if frame.more_milestones > 0 {
+        lines.push(format!("  and {} more milestones", frame.more_milestones));
     }
-    if shown > 0 && unfinished.len() > shown {
-        lines.push(format!("  and {} more milestones", unfinished.len() - shown));
-    }
-    for (task, view) in running.iter().take(MAX_RUNNING.max(model.jobs.get().min(16))) {
-        let mut line = format!(
+    for line in &frame.lines {
+        let view = &line.view;
+        let mut text = format!(
             "  {} {} {}",
             sign(style, TaskStatus::InProgress),
-            model.plan.task_name(*task),
+            line.name,
             style::duration(now.since(view.since))
         );
         if view.attempt > 1 {
-            let _ = write!(line, " attempt {}", view.attempt);
+            let _ = write!(text, " attempt {}", view.attempt);
         }
         if view.permille > 0 {
-            let _ = write!(line, " {}%", view.permille / 10);
+            let _ = write!(text, " {}%", view.permille / 10);
         }
         if let Some(message) = &view.message {
-            let _ = write!(line, " {}", harmless(message.as_bytes()).replace(['\n', '\t'], " "));
+            let _ = write!(text, " {}", harmless(message.as_bytes()).replace(['\n', '\t'], " "));
         }
-        lines.push(line);
+        lines.push(text);
     }
     lines
-}
-
-impl MilestoneView {
-    fn is_over(&self) -> bool {
-        self.completed + self.failed + self.dropped == self.total
-    }
-
-    fn is_begun(&self) -> bool {
-        self.completed + self.failed + self.dropped + self.running > 0
-    }
 }
 
 fn share(done: u32, total: u32) -> f64 {

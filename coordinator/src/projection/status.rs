@@ -26,7 +26,8 @@ pub struct StatusView<'a> {
     finished_at: Option<Moment>,
     counts: Counts<'a>,
     milestones: Vec<MilestoneView<'a>>,
-    tasks: Tasks<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Tasks<'a>>,
     forecast: Option<()>,
     critical_path: Vec<String>,
 }
@@ -51,7 +52,7 @@ impl<'a> StatusView<'a> {
             finished_at: run.finished_at.map(Moment),
             counts: Counts(state),
             milestones: milestones.map(|milestone| MilestoneView::new(state, milestone)).collect(),
-            tasks: Tasks(state),
+            tasks: Some(Tasks(state)),
             forecast: None,
             critical_path: run_critical_path(state)
                 .tasks
@@ -59,6 +60,12 @@ impl<'a> StatusView<'a> {
                 .map(|task| plan.task_name(task))
                 .collect(),
         }
+    }
+
+    /// The same without its tasks.
+    #[must_use]
+    pub fn without_tasks(self) -> Self {
+        Self { tasks: None, ..self }
     }
 }
 

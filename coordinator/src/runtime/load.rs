@@ -1,7 +1,7 @@
 //! Runs read back from a log: the same fold that a live run is.
 
 use super::snapshot::{self, Restored};
-use crate::codec::{DecodeError, Decoder, read_submitted};
+use crate::codec::{DecodeError, Decoder, expand, read_submitted};
 use crate::plans::{self, PlanError};
 use crate::store::file::LogReader;
 use crate::store::{Cursor, ReadError, StoredRecord, StreamId};
@@ -89,6 +89,26 @@ pub fn list_runs(reader: &LogReader) -> Result<Vec<RunSummary>, ReadError> {
         Ok::<(), ReadError>(())
     })?;
     Ok(runs)
+}
+
+/// The moment of the last event of a log; a clock goes on from there.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn last_moment(reader: &LogReader) -> Result<Timestamp, ReadError> {
+    let head = reader.head()?;
+    let mut last = Timestamp(0);
+    if head.position == 0 {
+        return Ok(last);
+    }
+    each_record(reader, &mut Cursor::all(head.position), |record| {
+        // A record that cannot be understood is met where its run is read.
+        let _ = expand(record, |event| {
+            last = last.max(Timestamp::parse(&event.metadata.timestamp).unwrap_or(last));
+        });
+        Ok::<(), ReadError>(())
+    })?;
+    Ok(last)
 }
 
 /// The run that a user names: `PROJECT.N`, or the newest of `PROJECT`.

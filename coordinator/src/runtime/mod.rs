@@ -10,14 +10,19 @@
 //!
 //! Not here: rules (the engine's), formats (the codec's), processes (the agent's).
 
+mod link;
 mod load;
+mod outstanding;
 mod run_loop;
 mod snapshot;
 
+pub use link::{AgentLife, Parcel};
 pub use load::{
-    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run, read_plan,
+    LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, last_moment, list_runs, load_run,
+    read_plan,
 };
-pub use run_loop::{Input, Observer, RunConfig, RunError, RunLoop, Update};
+pub use outstanding::{ANSWER_EXPECTED_WITHIN, Outstanding};
+pub use run_loop::{Heard, Input, Observer, RunConfig, RunError, RunLoop, Update};
 
 use uuid::Uuid;
 

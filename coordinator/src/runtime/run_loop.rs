@@ -1,13 +1,16 @@
 //! The loop that owns a run.
 
+use super::link::{AgentLife, Link, Outbox, Parcel, Recipient};
 use super::new_id;
+use super::outstanding::Outstanding;
 use super::snapshot;
 use crate::codec::{Encoder, Envelope};
 use crate::store::{Append, AppendError, Appended, EventStore, Ticket};
-use cairn_engine::{Effect, Rejection, State, decide, next_deadline, react, recover};
-use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
+use cairn_engine::{Effect, Rejection, State, TaskStatus, decide, next_deadline, react, recover};
+use cairn_model::{AgentIndex, Command, Event, Outcome, Report, ReportKind, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::{Order, OrderKind, Orders};
+use cairn_shared::transport::Receipt;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +26,53 @@ const MAX_INPUTS: usize = 64;
 /// How often the observer is called although nothing has happened, and files for people are brought up to date.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Somebody who looks at a run; on the loop's own thread, so it must be quick.
+pub type Look = Box<dyn FnOnce(&State) + Send>;
+
 /// What comes in from outside.
-#[derive(Debug)]
 pub enum Input {
-    /// An agent speaks.
+    /// An agent in this process speaks.
     Reports(Vec<Report>),
+    /// An agent of the fleet speaks.
+    Heard(Heard),
+    /// An agent of the fleet has told all that it has of the run, sorted.
+    Held {
+        /// Who.
+        from: AgentLife,
+        /// Which attempts.
+        attempts: Vec<(TaskIndex, u32)>,
+    },
     /// Somebody wishes. The answer comes when the events are durable.
-    Command(Command, oneshot::Sender<Result<(), Rejection>>),
+    Command {
+        /// What.
+        command: Command,
+        /// Who wishes it; the owner of the run without a name.
+        user: Option<String>,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// An agent of the fleet is gone.
+    Lost {
+        /// In which life.
+        life: AgentLife,
+        /// Why it is taken for gone.
+        reason: Box<str>,
+    },
+    /// Somebody looks, once all that was decided is durable.
+    Look(Look),
+    /// Let go of the run where it stands: another owner goes on with it.
+    LetGo,
+}
+
+/// Reports of an agent of the fleet.
+#[derive(Debug)]
+pub struct Heard {
+    /// Who says it.
+    pub from: AgentLife,
+    /// What, in the order in which it happened.
+    pub reports: Vec<(TaskIndex, u32, ReportKind)>,
+    /// Settled once the reports are in the loop's hands.
+    pub receipt: Option<Receipt>,
 }
 
 /// What is shown to an observer, all of it durable.
@@ -41,6 +84,8 @@ pub struct Update<'a> {
     pub events: &'a [Event],
     /// When it happened.
     pub at: Timestamp,
+    /// The position of the run's last durable event.
+    pub position: u64,
 }
 
 /// Who is told what is durable, on the loop's own thread: it must be quick.
@@ -85,7 +130,7 @@ struct Pending {
 /// What else is to be said once a decision is durable.
 #[derive(Default)]
 struct After {
-    acknowledgements: Vec<(AgentIndex, TaskIndex, u32)>,
+    acknowledgements: Vec<(Recipient, TaskIndex, u32)>,
     replies: Vec<oneshot::Sender<Result<(), Rejection>>>,
     effects: Vec<Effect>,
 }
@@ -96,9 +141,17 @@ pub struct RunLoop {
     state: State,
     encoder: Encoder,
     correlation: String,
-    agents: Vec<Option<mpsc::Sender<Orders>>>,
+    link: Link,
     pending: VecDeque<Pending>,
-    outbox: VecDeque<(AgentIndex, Orders)>,
+    outbox: Outbox,
+    /// In a fleet: what agents have still to answer.
+    outstanding: Option<Outstanding>,
+    /// Taken in, and not decided yet.
+    undecided: VecDeque<Input>,
+    looks: Vec<Look>,
+    is_let_go: bool,
+    /// The run was another owner's: once all of it is durable, what the world is owed is said again.
+    owes_recovery: bool,
     stale_reports: u64,
     effects: Vec<Effect>,
     /// The position of the last durable event of the run.
@@ -117,9 +170,14 @@ impl RunLoop {
             state,
             encoder,
             correlation: new_id().to_string(),
-            agents: Vec::new(),
+            link: Link::Local(Vec::new()),
             pending: VecDeque::new(),
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
+            outstanding: None,
+            undecided: VecDeque::new(),
+            looks: Vec::new(),
+            is_let_go: false,
+            owes_recovery: false,
             stale_reports: 0,
             effects: Vec::new(),
             position: 0,
@@ -140,16 +198,42 @@ impl RunLoop {
         self.state
     }
 
+    /// The run as decided so far, and what was taken in after its end.
+    #[must_use]
+    pub fn into_parts(self) -> (State, VecDeque<Input>) {
+        (self.state, self.undecided)
+    }
+
     /// Reports that came too late or twice, and changed nothing.
     #[must_use]
     pub fn stale_reports(&self) -> u64 {
         self.stale_reports
     }
 
-    /// Connects the agent of that index: its orders go to `orders`.
+    /// Connects the agent of that index, in this process: its orders go to `orders`.
     pub fn connect(&mut self, agent: AgentIndex, orders: mpsc::Sender<Orders>) {
-        self.agents.resize(self.agents.len().max(agent.get() + 1), None);
-        self.agents[agent.get()] = Some(orders);
+        match &mut self.link {
+            Link::Local(agents) => {
+                agents.resize(agents.len().max(agent.get() + 1), None);
+                agents[agent.get()] = Some(orders);
+            }
+            Link::Fleet(_) => {}
+        }
+    }
+
+    /// Connects a fleet: all orders go to `parcels`, and are given again while they are not answered. What was out
+    /// before is offered again if it had not started, and believed to run if it had.
+    pub fn connect_fleet(&mut self, parcels: mpsc::Sender<Parcel>) {
+        self.link = Link::Fleet(parcels);
+        let mut outstanding = Outstanding::default();
+        for task in self.state.plan().tasks() {
+            let row = self.state.task(task);
+            if let Some(agent) = row.agent().filter(|_| row.status == TaskStatus::InProgress) {
+                outstanding.adopt(agent, task, row.attempt);
+            }
+        }
+        self.outstanding = Some(outstanding);
+        self.owes_recovery = !self.state.run().id.is_empty();
     }
 
     /// Decides one command now; what follows goes out once the loop runs.
@@ -160,12 +244,6 @@ impl RunLoop {
         self.decide(command, After::default()).map_err(|(rejection, _)| rejection)
     }
 
-    /// Sends again what the world is still owed after a crash.
-    pub fn recover(&mut self) {
-        self.effects.extend(recover(&self.state));
-        self.send_effects();
-    }
-
     /// Runs until the run has ended, or has been interrupted and nothing of it is out any more, and all of that is
     /// durable.
     ///
@@ -173,19 +251,25 @@ impl RunLoop {
     /// The store failed.
     pub async fn drive(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), RunError> {
         let mut received = Vec::with_capacity(MAX_INPUTS);
-        let mut undecided = VecDeque::new();
         let mut refresh_at = self.config.clock.now();
         let mut somebody_speaks = true;
         loop {
             let now = self.config.clock.now();
             let refresh_is_due = refresh_at <= now;
             if self.pending.is_empty() {
+                self.looks.drain(..).for_each(|look| look(&self.state));
+                if std::mem::take(&mut self.owes_recovery) {
+                    self.effects.extend(recover(&self.state));
+                    self.send_effects();
+                    continue;
+                }
                 if refresh_is_due {
                     self.observe(&[], now);
                     self.keep_snapshot();
+                    self.order_again(now);
                     refresh_at = now.plus(REFRESH_INTERVAL);
                 }
-                if self.is_over() && self.outbox.is_empty() {
+                if (self.is_over() || self.is_let_go) && self.outbox.is_empty() {
                     self.observe(&[], now);
                     self.finish_snapshots().await;
                     return Ok(());
@@ -193,25 +277,25 @@ impl RunLoop {
             }
             // Before a refresh the loop runs dry, so that what is shown is durable.
             let is_idle = self.pending.is_empty();
-            let may_decide = self.pending.len() < MAX_PENDING_APPENDS && (is_idle || !refresh_is_due);
-            if may_decide && !undecided.is_empty() {
-                self.take_in(&mut undecided);
+            let runs_dry = refresh_is_due || !self.looks.is_empty() || self.is_let_go;
+            let may_decide =
+                self.pending.len() < MAX_PENDING_APPENDS && (is_idle || !runs_dry) && !self.is_let_go;
+            if may_decide && !self.undecided.is_empty() {
+                self.take_in();
                 continue;
             }
             let deadline = next_deadline(&self.state).filter(|_| may_decide && !self.is_over());
             let wake_at = deadline.into_iter().chain(is_idle.then_some(refresh_at)).min();
-            let outgoing = self.outbox.front().and_then(|(agent, _)| self.agents.get(agent.get())?.clone());
+            let way = self.link.reserve(&self.outbox);
             tokio::select! {
                 biased;
                 answer = durable(&mut self.pending), if !is_idle => self.release(answer)?,
-                permit = reserve(outgoing), if !self.outbox.is_empty() => {
-                    if let (Some((_, orders)), Some(permit)) = (self.outbox.pop_front(), permit) {
-                        permit.send(orders);
-                    }
+                permit = way, if !self.outbox.is_empty() => {
+                    self.outbox.send_first(permit, self.state.agents());
                 }
                 count = inputs.recv_many(&mut received, MAX_INPUTS), if may_decide && somebody_speaks => {
                     somebody_speaks = count > 0;
-                    undecided.extend(received.drain(..));
+                    self.undecided.extend(received.drain(..));
                 }
                 () = tokio::time::sleep(wake_at.unwrap_or(now).since(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|at| at <= self.config.clock.now()) {
@@ -261,20 +345,46 @@ impl RunLoop {
     }
 
     /// Decides what has come in, as far as appends may be under way. Reports that came together are decided together.
-    fn take_in(&mut self, undecided: &mut VecDeque<Input>) {
+    fn take_in(&mut self) {
         while self.pending.len() < MAX_PENDING_APPENDS
-            && let Some(input) = undecided.pop_front()
+            && let Some(input) = self.undecided.pop_front()
         {
             match input {
                 Input::Reports(mut reports) => {
-                    while let Some(Input::Reports(more)) = undecided.pop_front_if(is_report) {
+                    while let Some(Input::Reports(more)) = self.undecided.pop_front_if(is_report) {
                         reports.extend(more);
                     }
                     self.hear(reports);
                 }
-                Input::Command(command, reply) => {
+                Input::Heard(heard) => {
+                    let mut reports = Vec::with_capacity(heard.reports.len());
+                    let mut after = After::default();
+                    self.take_reports(heard, &mut reports, &mut after);
+                    while let Some(Input::Heard(more)) =
+                        self.undecided.pop_front_if(|input| matches!(input, Input::Heard(_)))
+                    {
+                        self.take_reports(more, &mut reports, &mut after);
+                    }
+                    self.decide_reports(reports, after);
+                }
+                Input::Held { from, attempts } => self.compare(&from, &attempts),
+                Input::Lost { life, reason } => {
+                    if let Some(agent) = self.find(&life) {
+                        // Refused where the run has ended, which is as well.
+                        let _ = self.decide(Command::AgentLost { agent, reason }, After::default());
+                    }
+                }
+                Input::Look(look) => {
+                    self.looks.push(look);
+                    return;
+                }
+                Input::LetGo => {
+                    self.is_let_go = true;
+                    return;
+                }
+                Input::Command { command, user, reply } => {
                     let after = After { replies: vec![reply], ..After::default() };
-                    if let Err((rejection, after)) = self.decide(command, after) {
+                    if let Err((rejection, after)) = self.decide_for(user.as_deref(), command, after) {
                         for reply in after.replies {
                             // Whoever asked may have gone away.
                             let _ = reply.send(Err(rejection.clone()));
@@ -291,7 +401,7 @@ impl RunLoop {
         }
         let ended = |report: &Report| {
             let finished = matches!(report.kind, ReportKind::Finished { .. });
-            finished.then_some((report.agent, report.task, report.attempt))
+            finished.then_some((Recipient::Agent(report.agent), report.task, report.attempt))
         };
         let acknowledgements = reports.iter().filter_map(ended).collect();
         let after = After { acknowledgements, ..After::default() };
@@ -299,7 +409,90 @@ impl RunLoop {
         let _ = self.decide(Command::Reports(reports), after);
     }
 
-    fn decide(&mut self, command: Command, mut after: After) -> Result<(), (Rejection, After)> {
+    /// Reads what an agent of the fleet says. Of one that has no part in the run (any more) it is stale; its ends are
+    /// acknowledged all the same, or it would tell them for ever.
+    fn take_reports(&mut self, heard: Heard, reports: &mut Vec<Report>, after: &mut After) {
+        let agent = self.find(&heard.from);
+        for (task, attempt, kind) in heard.reports {
+            let is_end = matches!(kind, ReportKind::Finished { .. });
+            if is_end {
+                let to = agent.map_or_else(|| Recipient::Stranger(heard.from.clone()), Recipient::Agent);
+                after.acknowledgements.push((to, task, attempt));
+            }
+            let Some(agent) = agent else {
+                self.stale_reports += 1;
+                continue;
+            };
+            if let Some(outstanding) = &mut self.outstanding {
+                let is_over = is_end || matches!(kind, ReportKind::Declined { .. });
+                if is_over {
+                    outstanding.ended(task, attempt);
+                } else {
+                    outstanding.answered(agent, task, attempt);
+                }
+            }
+            reports.push(Report { task, attempt, agent, kind });
+        }
+        if let Some(receipt) = heard.receipt {
+            receipt.acknowledge();
+        }
+    }
+
+    fn decide_reports(&mut self, reports: Vec<Report>, after: After) {
+        if reports.is_empty() {
+            self.settle(after);
+        } else {
+            // Reports are never refused as a whole.
+            let _ = self.decide(Command::Reports(reports), after);
+        }
+    }
+
+    /// Attempts that their agent does not have any more are over.
+    fn compare(&mut self, from: &AgentLife, attempts: &[(TaskIndex, u32)]) {
+        let Some((agent, outstanding)) = self.find(from).zip(self.outstanding.as_mut()) else { return };
+        let lost = || Outcome::Lost { reason: "its agent does not know it any more".into() };
+        let at = self.config.clock.now();
+        let report = |(task, attempt)| {
+            let kind = ReportKind::Finished { outcome: lost(), started_at: at, finished_at: at };
+            Report { task, attempt, agent, kind }
+        };
+        let gone = outstanding.named(agent, attempts);
+        for &(task, attempt) in &gone {
+            outstanding.ended(task, attempt);
+        }
+        self.decide_reports(gone.into_iter().map(report).collect(), After::default());
+    }
+
+    /// The agent of the run in that life, if it is not lost.
+    fn find(&self, life: &AgentLife) -> Option<AgentIndex> {
+        let agent = self.state.find_agent(&life.id)?;
+        let spec = &self.state.agents().get(agent.get())?.spec;
+        (spec.incarnation == life.incarnation).then_some(agent)
+    }
+
+    /// Gives orders again that were not answered in time.
+    fn order_again(&mut self, now: Timestamp) {
+        if !self.outbox.is_empty() {
+            // They cannot even be said once, for now.
+            return;
+        }
+        let overdue =
+            self.outstanding.as_ref().map(|outstanding| outstanding.overdue(now)).unwrap_or_default();
+        for (agent, order) in overdue {
+            self.order(Recipient::Agent(agent), order);
+        }
+    }
+
+    fn decide(&mut self, command: Command, after: After) -> Result<(), (Rejection, After)> {
+        self.decide_for(None, command, after)
+    }
+
+    fn decide_for(
+        &mut self,
+        user: Option<&str>,
+        command: Command,
+        mut after: After,
+    ) -> Result<(), (Rejection, After)> {
         let at = self.config.clock.now();
         let mut events = Vec::new();
         let decision = match decide(&mut self.state, command, at, &mut events) {
@@ -312,7 +505,8 @@ impl RunLoop {
             self.settle(after);
             return Ok(());
         }
-        let envelope = Envelope { id: new_id(), at, user: &self.config.user, correlation: &self.correlation };
+        let user = user.unwrap_or(&self.config.user);
+        let envelope = Envelope { id: new_id(), at, user, correlation: &self.correlation };
         let Self { encoder, state, .. } = self;
         let agents = state.agents();
         let name = |agent: AgentIndex| agents.get(agent.get()).map_or("", |agent| agent.spec.id.as_str());
@@ -351,25 +545,32 @@ impl RunLoop {
     }
 
     fn observe(&mut self, events: &[Event], at: Timestamp) {
-        (self.config.observer)(&Update { state: &self.state, events, at });
+        (self.config.observer)(&Update { state: &self.state, events, at, position: self.position });
     }
 
     fn send_effects(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
-            match effect {
-                Effect::Offer { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Offer),
-                Effect::Grant { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Grant),
-                Effect::Stop { task, attempt, agent } => self.order(agent, task, attempt, OrderKind::Stop),
-                Effect::Ended => {}
-            }
+            let (agent, order) = match effect {
+                Effect::Offer { task, attempt, agent } => {
+                    (agent, Order { task, attempt, kind: OrderKind::Offer })
+                }
+                Effect::Grant { task, attempt, agent } => {
+                    (agent, Order { task, attempt, kind: OrderKind::Grant })
+                }
+                Effect::Stop { task, attempt, agent } => {
+                    (agent, Order { task, attempt, kind: OrderKind::Stop })
+                }
+                Effect::Ended => continue,
+            };
+            self.order(Recipient::Agent(agent), order);
         }
     }
 
     fn say(&mut self, after: After) {
         self.effects.extend(after.effects);
         self.send_effects();
-        for (agent, task, attempt) in after.acknowledgements {
-            self.order(agent, task, attempt, OrderKind::Acknowledge);
+        for (to, task, attempt) in after.acknowledgements {
+            self.order(to, Order { task, attempt, kind: OrderKind::Acknowledge });
         }
         for reply in after.replies {
             // Whoever asked may have gone away.
@@ -377,16 +578,11 @@ impl RunLoop {
         }
     }
 
-    fn order(&mut self, agent: AgentIndex, task: TaskIndex, attempt: u32, kind: OrderKind) {
-        if self.agents.get(agent.get()).is_none_or(Option::is_none) {
-            return;
+    fn order(&mut self, to: Recipient, order: Order) {
+        if let (Some(outstanding), Recipient::Agent(agent)) = (&mut self.outstanding, &to) {
+            outstanding.ordered(*agent, order, self.config.clock.now());
         }
-        let epoch = self.state.run().epoch;
-        let order = Order { task, attempt, kind };
-        match self.outbox.back_mut() {
-            Some((to, batch)) if *to == agent && batch.epoch == epoch => batch.orders.push(order),
-            _ => self.outbox.push_back((agent, Orders { epoch, orders: vec![order] })),
-        }
+        self.outbox.put(to, self.state.run().epoch, order);
     }
 }
 
@@ -400,11 +596,6 @@ async fn durable(pending: &mut VecDeque<Pending>) -> (Result<Appended, AppendErr
     let answer = (&mut first.ticket).await;
     let Some(first) = pending.pop_front() else { return std::future::pending().await };
     (answer, first)
-}
-
-/// Waits for room in the channel to an agent; nothing if the agent is gone.
-async fn reserve(orders: Option<mpsc::Sender<Orders>>) -> Option<mpsc::OwnedPermit<Orders>> {
-    orders?.reserve_owned().await.ok()
 }
 
 #[cfg(test)]

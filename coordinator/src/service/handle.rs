@@ -254,6 +254,14 @@ impl Handle {
         answer.await.map_err(|_| Gone)
     }
 
+    /// Writes to the audit stream.
+    ///
+    /// # Errors
+    /// The coordinator is ending.
+    pub async fn audit(&self, action: String, user: String, status: u16) -> Result<(), Gone> {
+        self.requests.send(Request::Audit { action, user, status }).await.map_err(|_| Gone)
+    }
+
     /// Looks at a run: `look` is called with its durable state on the thread that owns it, so it must be quick.
     ///
     /// # Errors

@@ -9,9 +9,22 @@
 //!
 //! Not here: rules of a run (the engine's), HTTP, formats of messages.
 
+mod active;
+pub mod config;
 mod handle;
+mod hearing;
+mod output;
+mod porter;
+mod post;
+#[expect(clippy::module_inception, reason = "the loop of the service; the folder is all of it")]
+mod service;
+mod side_log;
+mod submit;
+mod wishes;
 
 pub use handle::{
     AgentView, Gone, Handle, HealthView, Look, Part, Request, Submission, SubmitError, Submitted, Wish,
     WishError,
 };
+pub use output::LogEnds;
+pub use service::{Service, ServiceConfig, ServiceError};

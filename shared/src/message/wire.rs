@@ -1,7 +1,8 @@
 //! Messages between machines, version [`PROTOCOL`]. `docs/protocol.md` explains them to authors of other agents.
 //!
 //! Invariants: enums and structs only grow at their end, under a new version; numbers are plain, so that any language
-//! can read them; moments are microseconds since 1970 by the clock of who says them.
+//! can read them; moments are microseconds since 1970 by the clock of who says them. In JSON a member that has a
+//! natural nought may be left out.
 //!
 //! Nothing here is trusted: whoever reads a message checks what it says.
 
@@ -41,7 +42,8 @@ pub struct Welcome {
     pub incarnation: u64,
     /// Who says so: a name for people.
     pub coordinator: String,
-    /// The version to speak.
+    /// The version to speak. In JSON `protocol` is the version of the message itself.
+    #[serde(rename = "chosen_protocol")]
     pub protocol: u16,
     /// How long an attempt may go on without an answered heartbeat.
     pub lease_millis: u64,
@@ -164,6 +166,7 @@ pub struct Hello {
     /// Rises each time that it starts with no memory of its last life.
     pub incarnation: u64,
     /// The lowest and the highest version that it speaks.
+    #[serde(rename = "protocols")]
     pub protocol: (u16, u16),
     /// The version of its program, for people.
     pub version: String,
@@ -172,16 +175,21 @@ pub struct Hello {
     /// Processes at a time.
     pub slots: u32,
     /// Attempts that it takes beyond its slots.
+    #[serde(default)]
     pub backlog: u32,
     /// Timers at a time.
+    #[serde(default)]
     pub timers: u32,
     /// Resources in thousandths, sorted by name.
+    #[serde(default)]
     pub resources: Vec<(String, u64)>,
     /// Labels, sorted by name.
+    #[serde(default)]
     pub labels: Vec<(String, String)>,
     /// The shared queue that it takes work from besides its own.
     pub capability: Option<String>,
     /// It takes nothing new.
+    #[serde(default)]
     pub draining: bool,
 }
 
@@ -195,6 +203,7 @@ pub struct Heartbeat {
     /// Counts up, so that an answer tells which one was heard.
     pub sequence: u64,
     /// It takes nothing new.
+    #[serde(default)]
     pub draining: bool,
     /// All that it holds and that was not acknowledged, by run.
     pub holds: Vec<Held>,

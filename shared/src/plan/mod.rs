@@ -20,7 +20,7 @@
 //! Not here: files, the command line, colours of a terminal.
 
 mod cycle;
-mod diagnostic;
+pub(crate) mod diagnostic;
 mod expression;
 pub mod import;
 mod json;
@@ -28,11 +28,11 @@ mod keys;
 mod limits;
 mod reader;
 mod render;
-mod scalar;
+pub(crate) mod scalar;
 mod schema;
-mod source;
-mod tree;
-mod words;
+pub(crate) mod source;
+pub(crate) mod tree;
+pub(crate) mod words;
 mod yaml;
 
 #[cfg(test)]
@@ -72,6 +72,14 @@ pub struct Parsed {
     pub warnings: Diagnostics,
 }
 
+/// Reads a duration as plans have them: `90s`, `1h30m`, `2d`.
+///
+/// # Errors
+/// It is none: what to write instead.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    scalar::duration(text).map_err(|misfit| format!("{}: {}", misfit.message, misfit.help))
+}
+
 impl Parsed {
     /// The graph of the plan.
     ///
@@ -107,7 +115,7 @@ pub fn parse(source: &Source, options: &Options<'_>) -> Result<Parsed, Diagnosti
 }
 
 /// The document in a plan's text.
-fn document<'s>(
+pub(crate) fn document<'s>(
     source: &'s Source,
     limits: &Limits,
     findings: &mut Findings,

@@ -57,7 +57,8 @@ impl Reader<'_, '_, '_> {
                 self.documents += 1;
                 if self.documents > 1 {
                     let message = "a second document starts here";
-                    let help = "a file holds one plan: remove the `---`, or put the rest into another file";
+                    let help =
+                        "a file holds one document: remove the `---`, or put the rest into another file";
                     return Err(Box::new(Finding::error(span, message).help(help)));
                 }
             }
@@ -119,7 +120,7 @@ impl Reader<'_, '_, '_> {
             return;
         }
         let message = format!(
-            "the tag {} has no meaning in a plan",
+            "the tag {} has no meaning here",
             quoted(&format!("{}{}", tag.original_handle(), tag.suffix()))
         );
         let at = place.tag_span().map_or(node, |tag| span(&tag));
@@ -214,9 +215,9 @@ fn explain(error: &ScanError) -> (String, Option<&'static str>) {
         }
         ErrorKind::ExpectedFlowMappingSeparator => ("a `,` or `}` is expected here", None),
         ErrorKind::ExpectedFlowSequenceSeparator => ("a `,` or `]` is expected here", None),
-        ErrorKind::UnexpectedEofFlowSequence => ("the plan ends inside `[`", Some("close it with `]`")),
+        ErrorKind::UnexpectedEofFlowSequence => ("the text ends inside `[`", Some("close it with `]`")),
         ErrorKind::UnexpectedEofFlowMapping | ErrorKind::UnexpectedEofImplicitFlowMapping => {
-            ("the plan ends inside `{`", Some("close it with `}`"))
+            ("the text ends inside `{`", Some("close it with `}`"))
         }
         ErrorKind::UnclosedFlowCollection { open: '[' } => {
             ("this `[` is not closed", Some("close it with `]`"))

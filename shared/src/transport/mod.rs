@@ -9,6 +9,10 @@
 //!
 //! Not here: what messages mean ([`crate::message`]), leases, retries of what was lost.
 
+pub mod amqp;
+pub mod in_process;
+pub mod metrics;
+
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,8 +23,32 @@ use tokio::sync::{mpsc, watch};
 /// with everything on it.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// Messages published and not yet confirmed above which `publish` waits.
+/// Bytes of a message's id, content type or trace, and of the name in an address, at most: AMQP has 255 for a whole name.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// Messages sent to a broker and not yet confirmed. More gain nothing (a window of 100 already fills the broker), and all
+/// of them are sent again after a lost connection.
 pub const MAX_UNCONFIRMED: usize = 1024;
+
+/// Messages that a transport has taken and not yet handed over, at most: those of a broker that is away.
+pub const MAX_OUTBOX_MESSAGES: usize = 65_536;
+
+/// Bytes of the bodies of those messages, at most.
+pub const MAX_OUTBOX_BYTES: usize = 256 << 20;
+
+/// Messages that one queue keeps for its listeners. Beyond it a message is refused, not dropped: with batches these are
+/// millions of orders, so somebody has stopped listening.
+pub const MAX_QUEUE_MESSAGES: usize = 100_000;
+
+/// Bytes of the bodies that one queue keeps.
+pub const MAX_QUEUE_BYTES: usize = 256 << 20;
+
+/// Dead letters that are kept; then the oldest are dropped. They are there to be looked at.
+pub const MAX_DEAD_MESSAGES: usize = 10_000;
+
+/// How often a message is given out before it counts as dead: it may be what kills those who read it. Classic queues of
+/// a broker do not count.
+pub const MAX_DELIVERIES: u32 = 20;
 
 /// Where a message goes, or comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +80,49 @@ pub struct Message {
     pub trace: Option<String>,
     /// What is said.
     pub body: Bytes,
+}
+
+impl Address {
+    /// The name that it carries, if any.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Agent(name) | Self::Work(name) | Self::Events(name) => name,
+            Self::Coordinator | Self::Output | Self::Dead => "",
+        }
+    }
+
+    /// What sort of address it is, in a word: a label that does not grow with the fleet.
+    #[must_use]
+    pub fn sort(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Work(_) => "work",
+            Self::Coordinator => "coordinator",
+            Self::Output => "output",
+            Self::Events(_) => "events",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl Message {
+    /// Whether it may be published at all; what every implementation asks first.
+    fn check(&self, to: &Address) -> Result<(), PublishError> {
+        let trace = self.trace.as_deref().unwrap_or_default();
+        if self.body.len() > MAX_MESSAGE_BYTES {
+            Err(PublishError::TooLarge { bytes: self.body.len() })
+        } else if [&self.id, &self.content_type, to.name(), trace]
+            .iter()
+            .any(|name| name.len() > MAX_NAME_BYTES)
+        {
+            Err(PublishError::LongName)
+        } else if *to == Address::Dead {
+            Err(PublishError::Unroutable)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// A message that has come.
@@ -91,7 +162,6 @@ pub trait Settle: Send + Sync + std::fmt::Debug {
 
 impl Receipt {
     /// A receipt that `settle` answers to.
-    #[must_use]
     pub fn new(settle: Box<dyn Settle>) -> Self {
         Self(Some(settle))
     }
@@ -139,12 +209,18 @@ pub enum PublishError {
         /// Its size.
         bytes: usize,
     },
-    /// Nobody listens at that address, and no queue keeps it for them.
+    /// Its id, content type or trace, or the name in the address, is longer than such may be.
+    #[error("an id, a content type or a name is over {} bytes", MAX_NAME_BYTES)]
+    LongName,
+    /// Nobody listens at that address, and no queue keeps it for them; or nothing can be sent there.
     #[error("nobody is there to take it")]
     Unroutable,
     /// The broker refused it: the queue is full, or failed.
     #[error("the broker refused it")]
     Refused,
+    /// More waits already than a transport keeps: the broker is away or slow. Wait for earlier ones.
+    #[error("too many messages wait for the broker")]
+    Full,
     /// The transport was closed.
     #[error("the transport is closed")]
     Closed,
@@ -169,19 +245,31 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Carries messages.
 ///
-/// **Publishing.** [`publish`](Self::publish) completes once the transport has the message for sure (a broker confirmed
-/// it), or refused it. While there is no connection, or the broker blocks, it waits; when a connection is lost before
-/// the answer, the message is sent again under the same id. Of one publisher to one address messages arrive in the order
-/// of the calls, but for those that were sent again. The call itself (not its future) takes the message: the futures of
-/// many calls can be awaited together. Beyond [`MAX_UNCONFIRMED`] further calls wait for their turn.
+/// **Publishing.** The call of [`publish`](Self::publish) takes the message, not the future that it returns: the futures
+/// of many calls can be awaited together, and a message whose future is dropped is sent all the same. The future
+/// completes once the transport has handed the message over for sure (a broker confirmed it), or it was refused. While
+/// there is no connection, or the broker blocks, it waits; when a connection is lost before the answer, the message is
+/// sent again under the same id. Of one transport to one address messages arrive in the order of the calls, but for
+/// those that were sent again. At most [`MAX_UNCONFIRMED`] are under way to the broker; the others wait in memory, at
+/// most [`MAX_OUTBOX_MESSAGES`] and [`MAX_OUTBOX_BYTES`], beyond which a call is answered [`PublishError::Full`] at once.
 ///
-/// **Subscribing.** Deliveries come through a channel of `window` messages: more are not handed out before some are
-/// settled. A subscription outlives reconnections and whatever happens to the queue (deleted, purged): it is made again,
-/// and what was not settled may come again. It ends when its receiver is dropped, or the transport is closed. Of several
-/// subscribers to one address each message goes to one. An exclusive subscriber of an [`Address::Agent`] is alone there
-/// or refused; the queue is made by the first subscription.
+/// An agent's queue is made by its first subscriber: before that a message to it is [`PublishError::Unroutable`]. The
+/// other queues are there, or are made; they keep [`MAX_QUEUE_MESSAGES`] and [`MAX_QUEUE_BYTES`], then messages are
+/// [`PublishError::Refused`]. [`Address::Events`] is dropped when nobody listens.
 ///
-/// **Closing** waits a moment for what is on its way, then ends everything.
+/// **Subscribing.** Deliveries come through a channel of `window` messages (at least one): more are not handed out before
+/// some are settled. The future completes when the address is listened to for the first time; without a connection it
+/// waits. A subscription outlives reconnections and whatever happens to the queue (deleted, purged): it is made again,
+/// and what was not settled comes again, marked as redelivered; the receipts of before do nothing. It ends when its
+/// receiver is dropped, which gives out again all that it had not settled, or when the transport is closed. Of several
+/// subscribers to one address each message goes to one. The subscriber of an [`Address::Agent`] is alone there, or
+/// [`SubscribeError::Taken`]; one that died lately may still count.
+///
+/// What is rejected comes to [`Address::Dead`] with its origin, and so may what was given out [`MAX_DELIVERIES`] times
+/// without being settled. What is rejected there is gone.
+///
+/// **Closing** waits a moment for what is on its way, then ends everything: publishers get [`PublishError::Closed`],
+/// receivers end.
 pub trait Transport: Send + Sync {
     /// Hands a message over.
     fn publish(&self, to: &Address, message: Message) -> TransportFuture<'static, Result<(), PublishError>>;
@@ -196,6 +284,6 @@ pub trait Transport: Send + Sync {
     /// How it is, now and whenever that changes.
     fn health(&self) -> watch::Receiver<Health>;
 
-    /// Ends it.
+    /// Ends it. More than once does nothing.
     fn close(&self) -> TransportFuture<'_, ()>;
 }

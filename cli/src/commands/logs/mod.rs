@@ -5,7 +5,9 @@
 
 mod follow;
 mod printer;
+mod remote;
 
+use crate::client;
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::state_directory::{Named, find, find_named, load, open, writer};
@@ -49,20 +51,33 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "what is still to come is no single value")
             .help("follow with `--output jsonl`"));
     }
+    match client::named(context)? {
+        Some(client) => client::block_on(remote::execute(args, &client, context)),
+        None => local(args, context),
+    }
+}
+
+/// How logs are shown: as they are if it is one.
+fn form(context: &Context, is_one: bool) -> Form {
+    let is_terminal = std::io::stdout().is_terminal();
+    match context.format {
+        Format::Jsonl => Form::Lines,
+        Format::Json | Format::Yaml => Form::Value(context.format),
+        Format::Text if is_one => Form::Verbatim { is_terminal },
+        Format::Text => Form::Prefixed { is_terminal },
+    }
+}
+
+fn local(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let reader = open(context)?;
     let run = load(context, &reader, &find(&reader, Some(&args.run))?)?;
     let state = &run.state;
     let selection = Selection::new(args, state.plan())?;
     let logs = Logs { directory: context.state.join("logs").join(&state.run().id), attempt: args.attempt };
-    let form = match context.format {
-        Format::Jsonl => Form::Lines,
-        Format::Json | Format::Yaml => Form::Value(context.format),
-        Format::Text if selection.is_one() => Form::Verbatim { is_terminal: std::io::stdout().is_terminal() },
-        Format::Text => Form::Prefixed { is_terminal: std::io::stdout().is_terminal() },
-    };
     let tasks = started(state, &selection);
     let width = tasks.iter().map(|&task| state.plan().task_name(task).len()).max().unwrap_or(0);
-    let mut printer = Printer::new(form, args.tail, width, Style::stdout(context));
+    let mut printer =
+        Printer::new(form(context, selection.is_one()), args.tail, width, Style::stdout(context));
     if args.follow {
         if writer(context).is_none() && !state.run().status.is_final() {
             view::note(context, &format!("no process works on {} now; waiting for one", state.run().id));

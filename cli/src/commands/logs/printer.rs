@@ -52,6 +52,22 @@ struct LogView {
     text: String,
 }
 
+/// A log that comes piece by piece.
+#[derive(Debug)]
+pub struct Piece {
+    task: String,
+    attempt: u32,
+    /// The beginning of a line, of at most [`MAX_LINE_BYTES`]; of a [`Form::Value`] all.
+    rest: Vec<u8>,
+}
+
+impl Piece {
+    /// A log of which nothing has come.
+    pub fn new(task: &str, attempt: u32) -> Self {
+        Self { task: task.to_owned(), attempt, rest: Vec::new() }
+    }
+}
+
 /// Prints logs.
 pub struct Printer {
     pub(super) out: Stdout,
@@ -133,6 +149,44 @@ impl Printer {
                 }
             }
         }
+    }
+
+    /// Prints more of a log that comes piece by piece. A line that is not finished waits until it is, unless `to_end`.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn feed(&mut self, log: &mut Piece, bytes: &[u8], to_end: bool) -> Result<(), Failure> {
+        if matches!(self.form, Form::Verbatim { is_terminal: false }) {
+            return self.out.bytes(bytes);
+        }
+        log.rest.extend_from_slice(bytes);
+        if matches!(self.form, Form::Value(_)) {
+            if to_end {
+                let text = String::from_utf8_lossy(&std::mem::take(&mut log.rest)).into_owned();
+                self.logs.push(LogView { task: log.task.clone(), attempt: log.attempt, text });
+            }
+            return Ok(());
+        }
+        let rest = std::mem::take(&mut log.rest);
+        let mut left = rest.as_slice();
+        while !left.is_empty() {
+            let longest = left.len().min(MAX_LINE_BYTES as usize);
+            let line_end = left[..longest].iter().position(|&byte| byte == b'\n').map(|at| at + 1);
+            let end = match line_end {
+                Some(end) => end,
+                None if to_end || longest == MAX_LINE_BYTES as usize => longest,
+                None => break,
+            };
+            self.line(&log.task, log.attempt, &left[..end])?;
+            left = &left[end..];
+        }
+        log.rest = left.to_vec();
+        Ok(())
+    }
+
+    /// Whether logs are to be seen whole.
+    pub const fn tail(&self) -> Option<usize> {
+        self.tail
     }
 
     fn copy(&mut self, file: &mut File, start: u64) -> Result<u64, CopyError> {
@@ -245,6 +299,20 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 9].map(|lines| last(b"a\nb\nc\n", lines)), [6, 4, 2, 0, 0]);
         assert_eq!([1, 2].map(|lines| last(b"a\nb\nc", lines)), [4, 2]);
         assert_eq!(last(b"", 3), 0);
+    }
+
+    #[test]
+    fn pieces_make_the_same_lines_wherever_they_are_cut() {
+        let text = b"one\n\ntwo\nrest";
+        for cut in 0..text.len() {
+            let style = Style { color: false, unicode: false };
+            let mut printer = Printer::new(Form::Value(Format::Json), None, 0, style);
+            let mut piece = Piece::new("build/unit", 2);
+            printer.feed(&mut piece, &text[..cut], false).expect("printed");
+            printer.feed(&mut piece, &text[cut..], true).expect("printed");
+            assert_eq!(printer.logs[0].text.as_bytes(), text);
+            assert_eq!((printer.logs.len(), printer.logs[0].attempt), (1, 2));
+        }
     }
 
     #[test]

@@ -160,9 +160,10 @@ async fn watch(
                 signalled = true;
                 let (reply, _) = tokio::sync::oneshot::channel();
                 let command = Command::Interrupt { reason: format!("{name} received").into() };
+                let wish = Input::Command { command, user: None, reply };
                 let wishes = wishes.clone();
                 // Beside this loop: the channel may be full just now. If the run is over, nobody listens.
-                tokio::spawn(async move { drop(wishes.send(Input::Command(command, reply)).await) });
+                tokio::spawn(async move { drop(wishes.send(wish).await) });
             }
         }
     }

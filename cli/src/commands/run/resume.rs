@@ -86,6 +86,11 @@ pub fn find(
 fn finish_files(state_directory: &Path, run: &LoadedRun) {
     if state_directory.join("active").join(&run.submitted.run).is_dir() {
         let mut files = MilestoneFiles::new(state_directory, &run.submitted.run, &run.state);
-        files.observe(&Update { state: &run.state, events: &[], at: run.state.last_event_at() });
+        files.observe(&Update {
+            state: &run.state,
+            events: &[],
+            at: run.state.last_event_at(),
+            position: run.position,
+        });
     }
 }

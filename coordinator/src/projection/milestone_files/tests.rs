@@ -43,9 +43,9 @@ fn running() -> State {
 /// Shows the files what has happened, and that nothing more is on its way.
 fn show(files: &mut MilestoneFiles, state: &State, events: &[Event]) {
     if !events.is_empty() {
-        files.observe(&Update { state, events, at: state.last_event_at() });
+        files.observe(&Update { state, events, at: state.last_event_at(), position: 0 });
     }
-    files.observe(&Update { state, events: &[], at: state.last_event_at() });
+    files.observe(&Update { state, events: &[], at: state.last_event_at(), position: 0 });
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Bench {
 
     async fn wish(&self, command: Command) -> oneshot::Receiver<Result<(), Rejection>> {
         let (reply, answer) = oneshot::channel();
-        self.inputs.send(Input::Command(command, reply)).await.expect("it runs");
+        self.inputs.send(Input::Command { command, user: None, reply }).await.expect("it runs");
         answer
     }
 

@@ -1,0 +1,58 @@
+//! What the daemons share: the way to the broker, and what the service manager is told.
+
+use crate::exit::{Exit, Failure};
+use cairn_coordinator::service::config as coordinator;
+use cairn_shared::config::TransportUrl;
+use cairn_shared::transport::Transport;
+use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
+use cairn_shared::transport::in_process::InProcess;
+use std::sync::Arc;
+
+/// The transport of a coordinator; it connects by itself, and its health tells how that goes.
+///
+/// # Errors
+/// The address of the broker is none.
+pub fn transport_of_coordinator(
+    config: &coordinator::CoordinatorConfig,
+    name: &str,
+) -> Result<Arc<dyn Transport>, Failure> {
+    let url = match &config.transport {
+        TransportUrl::InProcess => return Ok(Arc::new(InProcess::new())),
+        TransportUrl::Amqp(url) => url,
+    };
+    let queue_type = match config.queue_type {
+        coordinator::QueueType::Classic => QueueType::Classic,
+        coordinator::QueueType::Quorum => QueueType::Quorum,
+    };
+    let url = url.expose().parse().map_err(|error| Failure::because(Exit::Usage, &error))?;
+    let settings = Settings {
+        url,
+        queue_type,
+        role: Role::Coordinator,
+        name: format!("cairn coordinator {name}"),
+        certificate_authority: None,
+    };
+    Ok(Arc::new(Amqp::connect(settings)))
+}
+
+/// The name of this machine, or what stands for it.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "coordinator".to_owned() } else { name }
+}
+
+/// Tells the service manager that we serve. Nobody listens where there is none.
+pub fn say_ready() {
+    tell(sd_notify::NotifyState::Ready);
+}
+
+/// Tells the service manager that we are ending.
+pub fn say_stopping() {
+    tell(sd_notify::NotifyState::Stopping);
+}
+
+fn tell(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}

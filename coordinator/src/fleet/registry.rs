@@ -1,0 +1,418 @@
+//! Who is in the fleet.
+
+use cairn_model::{AgentSpec, Timestamp};
+use cairn_shared::message::wire::{Heartbeat, Hello, PROTOCOL, ToAgent, Welcome};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Agents that may be known at a time, lost ones among them: some KiB each.
+pub const MAX_AGENTS: usize = 10_000;
+
+/// What one agent may say that it has; beyond it is cut. A machine has some hundred cores.
+const MAX_SLOTS: u32 = 4_096;
+const MAX_BACKLOG: u32 = 4_096;
+const MAX_TIMERS: u32 = 65_536;
+
+/// Resources, and labels, of one agent; and bytes of each name and value.
+const MAX_ENTRIES: usize = 64;
+const MAX_ENTRY_BYTES: usize = 256;
+
+/// Heartbeats in a lease: two may be lost, and the third is still in time.
+const HEARTBEATS_PER_LEASE: u32 = 5;
+
+/// The lease, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long an agent is believed to be there after it was heard.
+    pub lease: Duration,
+}
+
+impl Timing {
+    /// How often agents say that they live.
+    #[must_use]
+    pub fn heartbeat(self) -> Duration {
+        self.lease / HEARTBEATS_PER_LEASE
+    }
+}
+
+/// An agent as the fleet knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What it offers.
+    pub spec: AgentSpec,
+    /// The version of its program, for people.
+    pub version: String,
+    /// How it wants to be spoken to.
+    pub content_type: String,
+    /// The shared queue that it takes work from besides its own.
+    pub capability: Option<String>,
+    /// When it joined.
+    pub joined_at: Timestamp,
+    /// When it was last heard.
+    pub heard_at: Timestamp,
+    /// Until when it is believed to be there.
+    pub expires_at: Timestamp,
+    /// It says that it takes nothing new.
+    pub is_draining: bool,
+    /// Somebody asked that it be given nothing new.
+    pub is_drained: bool,
+    /// It is gone.
+    pub is_lost: bool,
+}
+
+impl Member {
+    /// Whether it may be given work.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        !self.is_lost && !self.is_draining && !self.is_drained
+    }
+}
+
+/// What follows from what was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Say something to an agent.
+    Say {
+        /// To whom.
+        agent: String,
+        /// What.
+        message: ToAgent,
+    },
+    /// An agent is there, in a life that was not known or was lost.
+    Joined {
+        /// Which.
+        agent: String,
+    },
+    /// An agent has more, or less, than before; or takes work, or not.
+    Changed {
+        /// Which.
+        agent: String,
+    },
+    /// An agent will not report any more in this life.
+    Lost {
+        /// Which.
+        agent: String,
+        /// Its life.
+        incarnation: u64,
+        /// Why it is taken for gone.
+        reason: String,
+        /// Its lease ended: it did not say goodbye.
+        is_expired: bool,
+    },
+}
+
+/// The agents of a deployment.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    timing: Timing,
+    coordinator: String,
+    members: BTreeMap<String, Member>,
+    /// When the clock was last looked at.
+    looked_at: Timestamp,
+    /// Messages of agents can reach us.
+    hears: bool,
+    stale: u64,
+}
+
+impl Registry {
+    /// A fleet without agents; `coordinator` is our name for people.
+    #[must_use]
+    pub fn new(coordinator: &str, timing: Timing, now: Timestamp) -> Self {
+        Self {
+            timing,
+            coordinator: coordinator.to_owned(),
+            members: BTreeMap::new(),
+            looked_at: now,
+            hears: true,
+            stale: 0,
+        }
+    }
+
+    /// All that are known, by name; also those that are lost.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn member(&self, agent: &str) -> Option<&Member> {
+        self.members.get(agent)
+    }
+
+    /// The lease.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// What lives that are over have said: counted, without effect.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// Whether it was heard so lately that its heartbeats come as they should.
+    #[must_use]
+    pub fn is_silent(&self, member: &Member, now: Timestamp) -> bool {
+        now.since(member.heard_at) > self.timing.heartbeat() * 2
+    }
+
+    /// An agent that the log knows to have been there: it has a full lease to be heard, and is asked to say hello.
+    pub fn expect(&mut self, spec: &AgentSpec, now: Timestamp, actions: &mut Vec<Action>) {
+        if !is_agent_id(&spec.id) || self.members.contains_key(&spec.id) || self.members.len() >= MAX_AGENTS {
+            return;
+        }
+        let member = Member {
+            spec: spec.clone(),
+            version: String::new(),
+            content_type: String::new(),
+            capability: None,
+            joined_at: now,
+            heard_at: now,
+            expires_at: now.plus(self.timing.lease),
+            is_draining: false,
+            is_drained: false,
+            is_lost: false,
+        };
+        self.members.insert(spec.id.clone(), member);
+        actions.push(Action::Say { agent: spec.id.clone(), message: ToAgent::Introduce });
+    }
+
+    /// An agent introduces itself.
+    pub fn hello(&mut self, hello: Hello, now: Timestamp, actions: &mut Vec<Action>) {
+        let (lowest, highest) = hello.protocol;
+        let is_spoken = lowest <= PROTOCOL && PROTOCOL <= highest;
+        let is_new = !self.members.contains_key(&hello.agent);
+        if !is_agent_id(&hello.agent) || !is_spoken || (is_new && !self.make_room()) {
+            self.stale += 1;
+            return;
+        }
+        let agent = hello.agent.clone();
+        let known = self.members.get(&agent);
+        if known.is_some_and(|member| member.spec.incarnation > hello.incarnation) {
+            // A life that is over, or a copy of it. It is not answered, so its lease ends.
+            self.stale += 1;
+            return;
+        }
+        let mut member = member_of(hello, now, now.plus(self.timing.lease));
+        match known {
+            Some(known) if known.spec.incarnation == member.spec.incarnation && !known.is_lost => {
+                member.joined_at = known.joined_at;
+                member.is_drained = known.is_drained;
+                let is_changed = known.spec != member.spec
+                    || known.takes_work() != member.takes_work()
+                    || known.capability != member.capability;
+                if is_changed {
+                    actions.push(Action::Changed { agent: agent.clone() });
+                }
+            }
+            known => {
+                if let Some(known) = known.filter(|known| !known.is_lost) {
+                    actions.push(Action::Lost {
+                        agent: agent.clone(),
+                        incarnation: known.spec.incarnation,
+                        reason: "it started again with no memory of its last life".to_owned(),
+                        is_expired: false,
+                    });
+                }
+                member.is_drained = known.is_some_and(|known| known.is_drained);
+                actions.push(Action::Joined { agent: agent.clone() });
+            }
+        }
+        let welcome = Welcome {
+            incarnation: member.spec.incarnation,
+            coordinator: self.coordinator.clone(),
+            protocol: PROTOCOL,
+            lease_millis: millis(self.timing.lease),
+            heartbeat_millis: millis(self.timing.heartbeat()),
+        };
+        self.members.insert(agent.clone(), member);
+        actions.push(Action::Say { agent, message: ToAgent::Welcome(welcome) });
+    }
+
+    /// An agent lives. Says whether it is one that we know.
+    pub fn heartbeat(&mut self, beat: &Heartbeat, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        let Some(member) = self.members.get_mut(&beat.agent) else {
+            if is_agent_id(&beat.agent) {
+                actions.push(Action::Say { agent: beat.agent.clone(), message: ToAgent::Introduce });
+            }
+            return false;
+        };
+        if member.spec.incarnation > beat.incarnation {
+            self.stale += 1;
+            return false;
+        }
+        if member.spec.incarnation < beat.incarnation || member.is_lost || member.content_type.is_empty() {
+            actions.push(Action::Say { agent: beat.agent.clone(), message: ToAgent::Introduce });
+            if member.spec.incarnation != beat.incarnation || member.is_lost {
+                return false;
+            }
+        }
+        member.heard_at = now;
+        member.expires_at = now.plus(self.timing.lease);
+        if std::mem::replace(&mut member.is_draining, beat.draining) != beat.draining {
+            actions.push(Action::Changed { agent: beat.agent.clone() });
+        }
+        let heard = ToAgent::HeartbeatHeard { incarnation: beat.incarnation, sequence: beat.sequence };
+        actions.push(Action::Say { agent: beat.agent.clone(), message: heard });
+        true
+    }
+
+    /// Whether reports of that life are to be listened to. One that is not known is asked to say hello.
+    pub fn is_current(&mut self, agent: &str, incarnation: u64, actions: &mut Vec<Action>) -> bool {
+        match self.members.get(agent) {
+            Some(member) if member.spec.incarnation == incarnation && !member.is_lost => true,
+            Some(member) if member.spec.incarnation > incarnation => {
+                self.stale += 1;
+                false
+            }
+            Some(_) | None => {
+                if is_agent_id(agent) {
+                    actions.push(Action::Say { agent: agent.to_owned(), message: ToAgent::Introduce });
+                }
+                false
+            }
+        }
+    }
+
+    /// An agent ends in good order.
+    pub fn goodbye(&mut self, agent: &str, incarnation: u64, actions: &mut Vec<Action>) {
+        match self.members.get_mut(agent) {
+            Some(member) if member.spec.incarnation == incarnation && !member.is_lost => {
+                member.is_lost = true;
+                actions.push(Action::Lost {
+                    agent: agent.to_owned(),
+                    incarnation,
+                    reason: "it ended in good order".to_owned(),
+                    is_expired: false,
+                });
+            }
+            _ => self.stale += 1,
+        }
+    }
+
+    /// Gives an agent nothing new, or work again. `false` if there is no such agent.
+    pub fn drain(&mut self, agent: &str, drain: bool, actions: &mut Vec<Action>) -> bool {
+        let Some(member) = self.members.get_mut(agent) else { return false };
+        if std::mem::replace(&mut member.is_drained, drain) != drain {
+            actions.push(Action::Changed { agent: agent.to_owned() });
+            let message = if drain { ToAgent::Drain } else { ToAgent::Undrain };
+            actions.push(Action::Say { agent: agent.to_owned(), message });
+        }
+        true
+    }
+
+    /// Whether messages of agents can reach us. While they cannot, nobody is taken for lost; when they can again,
+    /// everybody has a full lease to be heard.
+    pub fn set_hearing(&mut self, hears: bool, now: Timestamp) {
+        if hears && !self.hears {
+            self.grant_grace(now);
+        }
+        self.hears = hears;
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let slept = now.since(self.looked_at) > self.timing.heartbeat() * 2;
+        self.looked_at = now;
+        if slept {
+            // We were not there to hear: what was said meanwhile is still to be read.
+            self.grant_grace(now);
+        }
+        if !self.hears {
+            return;
+        }
+        let lease = self.timing.lease;
+        for (agent, member) in self.members.iter_mut().filter(|(_, member)| !member.is_lost) {
+            if member.expires_at <= now {
+                member.is_lost = true;
+                actions.push(Action::Lost {
+                    agent: agent.clone(),
+                    incarnation: member.spec.incarnation,
+                    reason: format!(
+                        "it was not heard for {:.1} s",
+                        now.since(member.heard_at).max(lease).as_secs_f64()
+                    ),
+                    is_expired: true,
+                });
+            }
+        }
+    }
+
+    /// When to be told [`tick`](Self::tick) at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Timestamp {
+        let ends = self.members.values().filter(|member| !member.is_lost && self.hears);
+        let next = ends.map(|member| member.expires_at).min();
+        // Often enough that being away is noticed as such.
+        self.looked_at.plus(self.timing.heartbeat()).min(next.unwrap_or(Timestamp(i64::MAX)))
+    }
+
+    fn grant_grace(&mut self, now: Timestamp) {
+        let until = now.plus(self.timing.lease);
+        for member in self.members.values_mut() {
+            member.expires_at = member.expires_at.max(until);
+        }
+    }
+
+    /// Room for one more: the one that is lost for longest goes.
+    fn make_room(&mut self) -> bool {
+        if self.members.len() < MAX_AGENTS {
+            return true;
+        }
+        let lost = self.members.iter().filter(|(_, member)| member.is_lost);
+        let oldest = lost.min_by_key(|(_, member)| member.heard_at).map(|(agent, _)| agent.clone());
+        oldest.is_some_and(|agent| self.members.remove(&agent).is_some())
+    }
+}
+
+/// Whether it can be the name of an agent: `[a-z0-9][a-z0-9-]{0,62}`. It becomes part of a queue's name.
+#[must_use]
+pub fn is_agent_id(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && is_word(bytes[0])
+        && bytes.iter().all(|&byte| is_word(byte) || byte == b'-')
+}
+
+fn member_of(hello: Hello, now: Timestamp, expires_at: Timestamp) -> Member {
+    let spec = AgentSpec {
+        id: hello.agent,
+        incarnation: hello.incarnation,
+        slots: hello.slots.min(MAX_SLOTS),
+        backlog: hello.backlog.min(MAX_BACKLOG),
+        timers: hello.timers.min(MAX_TIMERS),
+        resources: entries(hello.resources, |_| 0),
+        labels: entries(hello.labels, String::len),
+        role: cairn_model::AgentRole::Own,
+    };
+    Member {
+        spec,
+        version: hello.version.chars().take(MAX_ENTRY_BYTES).collect(),
+        content_type: hello.content_type,
+        capability: hello.capability.filter(|name| is_agent_id(name)),
+        joined_at: now,
+        heard_at: now,
+        expires_at,
+        is_draining: hello.draining,
+        is_drained: false,
+        is_lost: false,
+    }
+}
+
+/// What an agent says that it has, sorted and within bounds.
+fn entries<T>(said: Vec<(String, T)>, bytes: impl Fn(&T) -> usize) -> Vec<(String, T)> {
+    let fits = |(name, value): &(String, T)| name.len() <= MAX_ENTRY_BYTES && bytes(value) <= MAX_ENTRY_BYTES;
+    let mut kept: Vec<_> = said.into_iter().filter(fits).take(MAX_ENTRIES).collect();
+    kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+    kept.dedup_by(|(one, _), (other, _)| one == other);
+    kept
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Who joins, who is lost, and when.
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(0).plus(Duration::from_secs(seconds))
+}
+
+fn hello(incarnation: u64) -> Hello {
+    Hello {
+        agent: "a1".to_owned(),
+        incarnation,
+        protocol: (1, 1),
+        version: "0.1.0".to_owned(),
+        content_type: "application/json".to_owned(),
+        slots: 2,
+        backlog: 8,
+        timers: 8,
+        resources: Vec::new(),
+        labels: Vec::new(),
+        capability: None,
+        draining: false,
+    }
+}
+
+fn beat(incarnation: u64, sequence: u64) -> Heartbeat {
+    Heartbeat { agent: "a1".to_owned(), incarnation, sequence, draining: false, holds: Vec::new() }
+}
+
+struct Bench {
+    registry: Registry,
+    actions: Vec<Action>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { registry: Registry::new("c1", Timing { lease: LEASE }, at(0)), actions: Vec::new() }
+    }
+
+    fn joined() -> Self {
+        let mut bench = Self::new();
+        bench.registry.hello(hello(1), at(0), &mut bench.actions);
+        bench.actions.clear();
+        bench
+    }
+
+    fn take(&mut self) -> Vec<&'static str> {
+        self.actions.drain(..).map(|action| name(&action)).collect()
+    }
+
+    /// Lets time pass as a living coordinator does: a look every second.
+    fn wait(&mut self, from: u64, to: u64) {
+        for second in from..=to {
+            self.registry.tick(at(second), &mut self.actions);
+        }
+    }
+}
+
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Say { message: ToAgent::Introduce, .. } => "introduce",
+        Action::Say { message: ToAgent::Welcome(_), .. } => "welcome",
+        Action::Say { message: ToAgent::HeartbeatHeard { .. }, .. } => "heard",
+        Action::Say { message: ToAgent::Drain, .. } => "drain",
+        Action::Say { message: ToAgent::Undrain, .. } => "undrain",
+        Action::Say { .. } => "other",
+        Action::Joined { .. } => "joined",
+        Action::Changed { .. } => "changed",
+        Action::Lost { .. } => "lost",
+    }
+}
+
+#[test]
+fn who_says_hello_joins_once_and_is_welcomed_each_time() {
+    let mut bench = Bench::new();
+    bench.registry.hello(hello(1), at(0), &mut bench.actions);
+    assert_eq!(bench.take(), ["joined", "welcome"]);
+    bench.registry.hello(hello(1), at(1), &mut bench.actions);
+    assert_eq!(bench.take(), ["welcome"]);
+    bench.registry.hello(Hello { slots: 3, ..hello(1) }, at(1), &mut bench.actions);
+    assert_eq!(bench.take(), ["changed", "welcome"]);
+}
+
+#[test]
+fn silence_for_a_lease_is_loss_and_a_heartbeat_is_another_lease() {
+    let mut bench = Bench::joined();
+    bench.wait(1, 9);
+    assert!(bench.registry.heartbeat(&beat(1, 1), at(9), &mut bench.actions));
+    assert_eq!(bench.take(), ["heard"]);
+    bench.wait(10, 18);
+    assert_eq!(bench.take(), [""; 0]);
+    bench.wait(19, 19);
+    assert_eq!(bench.take(), ["lost"]);
+    bench.wait(20, 40);
+    assert_eq!(bench.take(), [""; 0], "once");
+    assert!(!bench.registry.heartbeat(&beat(1, 2), at(40), &mut bench.actions));
+    assert_eq!(bench.take(), ["introduce"]);
+    bench.registry.hello(hello(1), at(41), &mut bench.actions);
+    assert_eq!(bench.take(), ["joined", "welcome"]);
+}
+
+#[test]
+fn a_later_life_ends_the_one_before_and_an_earlier_one_is_not_answered() {
+    let mut bench = Bench::joined();
+    bench.registry.hello(hello(5), at(1), &mut bench.actions);
+    assert_eq!(bench.take(), ["lost", "joined", "welcome"]);
+    bench.registry.hello(hello(1), at(2), &mut bench.actions);
+    assert!(!bench.registry.heartbeat(&beat(1, 9), at(2), &mut bench.actions));
+    assert!(!bench.registry.is_current("a1", 1, &mut bench.actions));
+    bench.registry.goodbye("a1", 1, &mut bench.actions);
+    assert_eq!(bench.take(), [""; 0]);
+    assert_eq!(bench.registry.stale(), 4);
+    assert!(bench.registry.is_current("a1", 5, &mut bench.actions));
+}
+
+#[test]
+fn nobody_is_lost_while_nothing_can_be_heard_and_then_all_have_a_lease() {
+    let mut bench = Bench::joined();
+    bench.registry.set_hearing(false, at(5));
+    bench.wait(5, 100);
+    assert_eq!(bench.take(), [""; 0]);
+    bench.registry.set_hearing(true, at(100));
+    bench.wait(101, 109);
+    assert_eq!(bench.take(), [""; 0]);
+    bench.wait(110, 110);
+    assert_eq!(bench.take(), ["lost"]);
+}
+
+#[test]
+fn who_was_away_himself_blames_nobody() {
+    let mut bench = Bench::joined();
+    bench.wait(1, 3);
+    bench.registry.tick(at(60), &mut bench.actions);
+    bench.wait(61, 69);
+    assert_eq!(bench.take(), [""; 0]);
+    bench.wait(70, 70);
+    assert_eq!(bench.take(), ["lost"]);
+}
+
+#[test]
+fn who_is_known_from_the_log_has_a_lease_to_be_heard() {
+    let mut bench = Bench::new();
+    let spec = AgentSpec { id: "a1".to_owned(), incarnation: 1, ..AgentSpec::default() };
+    bench.registry.expect(&spec, at(0), &mut bench.actions);
+    assert_eq!(bench.take(), ["introduce"]);
+    assert!(bench.registry.heartbeat(&beat(1, 1), at(1), &mut bench.actions));
+    assert_eq!(bench.take(), ["introduce", "heard"], "it lives, and is still to say what it has");
+    bench.registry.hello(hello(1), at(2), &mut bench.actions);
+    assert_eq!(bench.take(), ["changed", "welcome"], "the same life: not a new agent");
+    bench.registry.heartbeat(&beat(1, 2), at(3), &mut bench.actions);
+    assert_eq!(bench.take(), ["heard"]);
+}
+
+#[test]
+fn a_drain_lasts_over_hellos_and_lives() {
+    let mut bench = Bench::joined();
+    assert!(bench.registry.drain("a1", true, &mut bench.actions));
+    assert_eq!(bench.take(), ["changed", "drain"]);
+    bench.registry.hello(hello(1), at(1), &mut bench.actions);
+    bench.registry.hello(hello(2), at(2), &mut bench.actions);
+    assert!(!bench.registry.member("a1").unwrap().takes_work());
+    bench.take();
+    assert!(bench.registry.drain("a1", false, &mut bench.actions));
+    assert_eq!(bench.take(), ["changed", "undrain"]);
+    assert!(!bench.registry.drain("a2", true, &mut bench.actions));
+}
+
+#[test]
+fn what_cannot_be_a_name_or_speaks_otherwise_is_not_answered() {
+    let mut bench = Bench::new();
+    for agent in ["", "A1", "-a", "a b", "a.b", "ä", &"a".repeat(64)] {
+        bench.registry.hello(Hello { agent: agent.to_owned(), ..hello(1) }, at(0), &mut bench.actions);
+        bench.registry.heartbeat(
+            &Heartbeat { agent: agent.to_owned(), ..beat(1, 1) },
+            at(0),
+            &mut bench.actions,
+        );
+    }
+    bench.registry.hello(Hello { protocol: (2, 3), ..hello(1) }, at(0), &mut bench.actions);
+    assert_eq!(bench.take(), [""; 0]);
+    assert_eq!(bench.registry.members().count(), 0);
+}
+
+#[test]
+fn what_an_agent_says_that_it_has_is_bounded() {
+    let mut bench = Bench::new();
+    let many = (0..1000u64).map(|number| (format!("r{number:04}"), number)).collect();
+    let said = Hello {
+        slots: u32::MAX,
+        resources: many,
+        labels: vec![("x".repeat(300), String::new())],
+        ..hello(1)
+    };
+    bench.registry.hello(said, at(0), &mut bench.actions);
+    let spec = &bench.registry.member("a1").unwrap().spec;
+    assert_eq!((spec.slots, spec.resources.len(), spec.labels.len()), (MAX_SLOTS, MAX_ENTRIES, 0));
+}

@@ -1,0 +1,111 @@
+//! What agents say.
+
+use super::service::Service;
+use crate::runtime::{AgentLife, Heard, Input};
+use cairn_model::{AgentIndex, ReportKind, RunId, TaskIndex, Timestamp};
+use cairn_shared::message::codec::decode;
+use cairn_shared::message::convert;
+use cairn_shared::message::wire::{Heartbeat, RunReports, ToAgent, ToCoordinator, WireOrder};
+use cairn_shared::transport::{Address, Delivery};
+
+impl Service {
+    /// Takes one message in. Nothing of what it says is trusted.
+    pub(super) fn hear(&mut self, delivery: Delivery, now: Timestamp) {
+        let message = match decode::<ToCoordinator>(&delivery.content_type, &delivery.body) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(id = delivery.id, %error, "a message cannot be read");
+                delivery.receipt.reject();
+                return;
+            }
+        };
+        match message {
+            ToCoordinator::Reports(reports) => return self.hear_reports(reports, delivery),
+            ToCoordinator::Hello(hello) => self.registry.hello(hello, now, &mut self.actions),
+            ToCoordinator::Heartbeat(beat) => self.hear_heartbeat(beat, now),
+            ToCoordinator::Goodbye { agent, incarnation } => {
+                self.registry.goodbye(&agent, incarnation, &mut self.actions);
+            }
+            // It has a queue of its own; here it would hold up what must not wait.
+            ToCoordinator::Output(output) => {
+                tracing::debug!(agent = output.agent, "output at the wrong address")
+            }
+        }
+        delivery.receipt.acknowledge();
+    }
+
+    fn hear_heartbeat(&mut self, beat: Heartbeat, now: Timestamp) {
+        if !self.registry.heartbeat(&beat, now, &mut self.actions) {
+            return;
+        }
+        let life = AgentLife { id: beat.agent.as_str().into(), incarnation: beat.incarnation };
+        let mut held = Vec::new();
+        let mut told = Vec::new();
+        for of_run in beat.holds {
+            let Some(active) = RunId::parse(&of_run.run).and_then(|run| self.runs.get(&run)) else {
+                // The run is over, or was never ours: nobody will ask for it.
+                self.order(&beat.agent, beat.incarnation, &of_run.run, of_run.epoch, WireOrder::Forget);
+                continue;
+            };
+            let mut attempts: Vec<_> =
+                of_run.attempts.iter().map(|held| (TaskIndex(held.task), held.attempt)).collect();
+            attempts.sort_unstable();
+            held.extend(attempts.iter().map(|&(task, attempt)| (of_run.run.clone(), task, attempt)));
+            active.send(Input::Held { from: life.clone(), attempts });
+            told.push(of_run.run);
+        }
+        // Of all other runs it has nothing.
+        for (run, active) in self.runs.iter().filter(|(run, _)| !told.contains(&run.to_string())) {
+            tracing::trace!(%run, agent = beat.agent, "holds nothing");
+            active.send(Input::Held { from: life.clone(), attempts: Vec::new() });
+        }
+        self.holds.insert(beat.agent, held);
+    }
+
+    fn hear_reports(&mut self, said: RunReports, delivery: Delivery) {
+        if !self.registry.is_current(&said.agent, said.incarnation, &mut self.actions) {
+            // Once it has said hello it tells again what matters.
+            self.stale_reports += said.reports.len() as u64;
+            delivery.receipt.acknowledge();
+            return;
+        }
+        let Some(active) = RunId::parse(&said.run).and_then(|run| self.runs.get(&run)) else {
+            self.stale_reports += said.reports.len() as u64;
+            self.order(&said.agent, said.incarnation, &said.run, 0, WireOrder::Forget);
+            delivery.receipt.acknowledge();
+            return;
+        };
+        let mut reports = Vec::with_capacity(said.reports.len());
+        for report in &said.reports {
+            match convert::report(report, AgentIndex(0), active.plan.task_count()) {
+                Ok(report) => reports.push((report.task, report.attempt, report.kind)),
+                Err(error) => {
+                    tracing::warn!(agent = said.agent, run = said.run, %error, "a report cannot be true");
+                }
+            }
+        }
+        let from = AgentLife { id: said.agent.as_str().into(), incarnation: said.incarnation };
+        active.send(Input::Heard(Heard { from, reports, receipt: Some(delivery.receipt) }));
+    }
+
+    /// A message that nobody could take. An offer among them was not started: its agent declines it, so to say, so
+    /// that it goes elsewhere; what an agent said is told again by it.
+    pub(super) fn bury(&mut self, delivery: Delivery) {
+        tracing::warn!(id = delivery.id, origin = ?delivery.origin, "a message was not taken by anybody");
+        if let Some(Address::Agent(agent)) = &delivery.origin
+            && let Ok(ToAgent::Orders(orders)) = decode::<ToAgent>(&delivery.content_type, &delivery.body)
+            && let Some(active) = RunId::parse(&orders.run).and_then(|run| self.runs.get(&run))
+        {
+            let declined = orders.orders.iter().filter_map(|order| match order {
+                WireOrder::Offer(offer) => {
+                    let reason = "its offer could not be taken from its agent's queue".into();
+                    Some((TaskIndex(offer.task), offer.attempt, ReportKind::Declined { reason }))
+                }
+                _ => None,
+            });
+            let from = AgentLife { id: agent.as_str().into(), incarnation: orders.incarnation };
+            active.send(Input::Heard(Heard { from, reports: declined.collect(), receipt: None }));
+        }
+        delivery.receipt.acknowledge();
+    }
+}

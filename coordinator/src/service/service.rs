@@ -1,0 +1,431 @@
+//! The loop of the service: it hears agents, answers requests, starts and ends the loops of runs.
+
+use super::active::{Active, LoopEnd, Note, Surroundings};
+use super::handle::{AgentView, HealthView, Request, SubmitError};
+use super::output::{self, LogEnds};
+use super::post::Post;
+use super::side_log::{SideEvent, SideLog};
+use super::submit::{Parsed, Submissions};
+use super::wishes::Reopen;
+use crate::fleet::{Action, Registry, Timing};
+use crate::runtime::{AgentLife, Input, RunError};
+use crate::store::{AppendError, EventStore, ReadError};
+use cairn_engine::{Rejection, State};
+use cairn_model::{Command, RunId, TaskIndex, Timestamp};
+use cairn_shared::clock::Clock;
+use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
+use cairn_shared::transport::{Address, Health, SubscribeError, Transport};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Messages of agents that may be read and not settled: some batches of every agent of a large fleet.
+const WINDOW: u16 = 1_024;
+
+/// How long an end in good order may take: appends under way, and the last orders.
+const ENDING_MAY_TAKE: Duration = Duration::from_secs(10);
+
+/// Attempts of an agent that are shown.
+const SHOWN_ATTEMPTS: usize = 100;
+
+/// What a coordinator is made of.
+pub struct ServiceConfig {
+    /// Its name for people.
+    pub name: String,
+    /// Where plans, logs of tasks and files for people are.
+    pub state_directory: PathBuf,
+    /// Where events go.
+    pub store: Arc<dyn EventStore>,
+    /// The way to agents.
+    pub transport: Arc<dyn Transport>,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// How long an agent is believed to be there after it was heard.
+    pub lease: Duration,
+    /// Told which logs of tasks are complete.
+    pub log_ends: LogEnds,
+    /// Runs under way at a time; further plans are refused.
+    pub max_active_runs: usize,
+}
+
+/// What was made beside the service, and is ready for it.
+pub(super) enum Ready {
+    /// A plan to start a run of.
+    Parsed(Box<Parsed>),
+    /// A run to go on with.
+    Reopen(Box<Reopen>),
+}
+
+/// Why a coordinator cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Read(#[from] ReadError),
+    /// The store takes nothing.
+    #[error("the store takes no events")]
+    Store(#[from] AppendError),
+    /// Messages of agents cannot be had.
+    #[error("messages of agents cannot be had")]
+    Transport(#[from] SubscribeError),
+    /// A run's loop ended because its store failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// A coordinator: many runs over one fleet.
+pub struct Service {
+    pub(super) config: ServiceConfig,
+    pub(super) around: Surroundings,
+    pub(super) registry: Registry,
+    pub(super) post: Post,
+    pub(super) side_log: SideLog,
+    pub(super) runs: HashMap<RunId, Active>,
+    pub(super) loops: JoinSet<LoopEnd>,
+    pub(super) submissions: Submissions,
+    /// What agents said last that they hold, for those who look.
+    pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
+    pub(super) actions: Vec<Action>,
+    /// Reports that came too late or twice, and changed nothing.
+    pub(super) stale_reports: u64,
+    /// To be cloned by what works beside the service.
+    pub(super) ready: mpsc::Sender<Ready>,
+    made: mpsc::Receiver<Ready>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    health: watch::Receiver<Health>,
+}
+
+impl Service {
+    /// Reads the log and takes over all runs of it that are not over. `head` is told the position of what is durable.
+    ///
+    /// # Errors
+    /// The log cannot be read, or the store takes nothing.
+    pub async fn start(config: ServiceConfig, head: watch::Sender<u64>) -> Result<Self, ServiceError> {
+        let clock = config.clock.clone();
+        let side_log = SideLog::open(config.store.clone(), clock.clone()).await?;
+        let post = Post::new(config.transport.clone(), &config.name);
+        let (notes_in, notes) = mpsc::unbounded_channel();
+        let (ready, made) = mpsc::channel(1);
+        let durable = config.store.head().await?;
+        head.send_replace(durable.position);
+        let around = Surroundings {
+            store: config.store.clone(),
+            clock: clock.clone(),
+            state_directory: config.state_directory.as_path().into(),
+            post: post.clone(),
+            notes: notes_in,
+            head,
+        };
+        let mut service = Self {
+            registry: Registry::new(&config.name, Timing { lease: config.lease }, clock.now()),
+            health: config.transport.health(),
+            around,
+            post,
+            side_log,
+            runs: HashMap::new(),
+            loops: JoinSet::new(),
+            submissions: Submissions::default(),
+            holds: HashMap::new(),
+            actions: Vec::new(),
+            stale_reports: 0,
+            ready,
+            made,
+            notes,
+            config,
+        };
+        service.take_over_all().await?;
+        Ok(service)
+    }
+
+    /// Serves until `shutdown`, then ends in good order: what was decided is made durable, running tasks are left to
+    /// their agents.
+    ///
+    /// # Errors
+    /// The store, or the transport, failed for good.
+    pub async fn serve(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServiceError> {
+        let transport = self.config.transport.clone();
+        let mut heard = transport.subscribe(&Address::Coordinator, WINDOW).await?;
+        let mut dead = transport.subscribe(&Address::Dead, WINDOW).await?;
+        let printed = transport.subscribe(&Address::Output, WINDOW).await?;
+        let output = tokio::spawn(output::keep(
+            self.config.state_directory.clone(),
+            self.config.log_ends.clone(),
+            printed,
+        ));
+        self.judge_health();
+        let result = loop {
+            self.act();
+            let now = self.now();
+            let wake_in = self.config.clock.until(self.registry.next_deadline());
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                delivery = heard.recv() => match delivery {
+                    Some(delivery) => self.hear(delivery, now),
+                    None => break Err(ServiceError::Transport(SubscribeError::Closed)),
+                },
+                Some(delivery) = dead.recv() => self.bury(delivery),
+                Some(request) = requests.recv() => self.answer(request),
+                Some(ready) = self.made.recv() => match ready {
+                    Ready::Parsed(parsed) => self.submit(*parsed).await,
+                    Ready::Reopen(reopen) => self.reopen(*reopen).await,
+                },
+                Some(note) = self.notes.recv() => self.note(note),
+                Some(ended) = self.loops.join_next(), if !self.loops.is_empty() => match ended {
+                    Ok(end) => if let Err(error) = self.ended(end) { break Err(error) },
+                    // A panic of a loop is our bug, and was reported where it happened.
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                Ok(()) = self.health.changed() => self.judge_health(),
+                () = tokio::time::sleep(wake_in) => self.registry.tick(self.config.clock.now(), &mut self.actions),
+            }
+        };
+        drop(requests);
+        self.end().await;
+        output.abort();
+        result
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.config.clock.now()
+    }
+
+    /// Carries out what the registry asks for.
+    pub(super) fn act(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                // Whatever matters is said again while it is not answered.
+                Action::Say { agent, message } => drop(self.post.say(&agent, &message)),
+                Action::Joined { agent } => self.joined(&agent),
+                Action::Changed { agent } => self.changed(&agent),
+                Action::Lost { agent, incarnation, reason, is_expired } => {
+                    self.lost(&agent, incarnation, &reason, is_expired);
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, agent: &str) {
+        self.post.learn(&self.registry, agent);
+        let Some(member) = self.registry.member(agent) else { return };
+        tracing::info!(agent, slots = member.spec.slots, "agent joined");
+        let event = SideEvent::AgentJoined {
+            agent: agent.to_owned(),
+            incarnation: member.spec.incarnation,
+            slots: member.spec.slots,
+            version: member.version.clone(),
+        };
+        let command = Command::AgentJoined(Box::new(member.spec.clone()));
+        self.write(&event);
+        for active in self.runs.values() {
+            active.command(command.clone());
+        }
+    }
+
+    fn changed(&mut self, agent: &str) {
+        self.post.learn(&self.registry, agent);
+    }
+
+    fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, is_expired: bool) {
+        tracing::warn!(agent, reason, "agent lost");
+        self.holds.remove(agent);
+        if is_expired {
+            self.write(&SideEvent::LeaseExpired { agent: agent.to_owned(), incarnation });
+        }
+        let event = SideEvent::AgentLost { agent: agent.to_owned(), incarnation, reason: reason.to_owned() };
+        self.write(&event);
+        let life = AgentLife { id: agent.into(), incarnation };
+        for active in self.runs.values() {
+            active.send(Input::Lost { life: life.clone(), reason: reason.into() });
+        }
+    }
+
+    /// Writes beside the runs. Nothing waits for it: the runs' own streams hold what they need.
+    pub(super) fn write(&mut self, event: &SideEvent) {
+        drop(self.side_log.write(event, &self.config.name));
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::TakenOver { run, epoch } => {
+                let agents: Vec<_> =
+                    self.registry.members().filter(|member| !member.is_lost).cloned().collect();
+                for member in agents {
+                    self.order(
+                        &member.spec.id,
+                        member.spec.incarnation,
+                        &run.to_string(),
+                        epoch,
+                        WireOrder::Recall,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Gives an order that is about a run as a whole.
+    pub(super) fn order(&self, agent: &str, incarnation: u64, run: &str, epoch: u64, order: WireOrder) {
+        let orders = RunOrders { run: run.to_owned(), epoch, incarnation, orders: vec![order] };
+        // Not to be waited for: an agent that has not heard it says so by what it holds.
+        drop(self.post.say(agent, &ToAgent::Orders(orders)));
+    }
+
+    /// A run's loop has ended: the run is over, or another coordinator owns it.
+    fn ended(&mut self, end: LoopEnd) -> Result<(), ServiceError> {
+        let LoopEnd { run, state, result, mut left, mut coming } = end;
+        self.runs.remove(&run);
+        while let Ok(input) = coming.try_recv() {
+            left.push_back(input);
+        }
+        for input in left {
+            answer_late(input, &state);
+        }
+        match result {
+            Ok(()) => {
+                tracing::info!(%run, status = state.run().status.name(), "run ended");
+                for agent in state.agents() {
+                    let (id, incarnation) = (&agent.spec.id, agent.spec.incarnation);
+                    self.order(id, incarnation, &run.to_string(), state.run().epoch, WireOrder::Forget);
+                }
+                self.submissions.keep(run, state);
+                Ok(())
+            }
+            Err(RunError::Store {
+                source: AppendError::Conflict { .. } | AppendError::Fenced { .. },
+                ..
+            }) => {
+                tracing::warn!(%run, "another coordinator owns the run now");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Leases are counted only while agents can be heard.
+    fn judge_health(&mut self) {
+        let health = self.health.borrow_and_update().clone();
+        match &health {
+            Health::Up(broker) => tracing::info!(%broker, "messages flow"),
+            Health::Down(cause) => tracing::warn!(%cause, "no connection to agents: dispatch waits"),
+            Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages: dispatch waits"),
+        }
+        self.registry.set_hearing(matches!(health, Health::Up(_)), self.config.clock.now());
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Submit(submission, reply) => {
+                if self.runs.len() >= self.config.max_active_runs {
+                    let limit = self.config.max_active_runs;
+                    let _ = reply.send(Err(SubmitError::TooMany { limit }));
+                } else {
+                    let directory = self.config.state_directory.clone();
+                    self.submissions.parse(*submission, reply, directory, self.ready.clone());
+                }
+            }
+            Request::Wish { run, part, wish, user, reply } => self.wish(&run, part, wish, user, reply),
+            Request::Look { run, look } => self.look(&run, look),
+            Request::Agents(reply) => drop(reply.send(self.agents())),
+            Request::Drain { agent, drain, user, reply } => self.drain(&agent, drain, &user, reply),
+            Request::Audit { action, user, status } => {
+                drop(self.side_log.write(&SideEvent::RequestMade { action, status }, &user));
+            }
+            Request::Health(reply) => drop(reply.send(self.health_view())),
+        }
+    }
+
+    fn agents(&self) -> Vec<AgentView> {
+        let now = self.config.clock.now();
+        let view = |member: &crate::fleet::Member| {
+            let held = self.holds.get(&member.spec.id).map(Vec::as_slice).unwrap_or_default();
+            let name = |(run, task, attempt): &(String, TaskIndex, u32)| {
+                let plan = RunId::parse(run).and_then(|run| Some(&self.runs.get(&run)?.plan));
+                let task =
+                    plan.filter(|plan| task.get() < plan.task_count()).map(|plan| plan.task_name(*task));
+                format!("{run} {}.{attempt}", task.as_deref().unwrap_or("?"))
+            };
+            let state = match (member.is_lost, member.takes_work()) {
+                (true, _) => "lost",
+                (false, false) => "draining",
+                (false, true) if self.registry.is_silent(member, now) => "silent",
+                (false, true) => "joined",
+            };
+            AgentView {
+                id: member.spec.id.clone(),
+                state,
+                incarnation: member.spec.incarnation,
+                version: member.version.clone(),
+                slots: member.spec.slots,
+                slots_used: u32::try_from(held.len()).unwrap_or(u32::MAX).min(member.spec.slots),
+                resources: member
+                    .spec
+                    .resources
+                    .iter()
+                    .map(|(name, amount)| (name.clone(), units(*amount)))
+                    .collect(),
+                labels: member.spec.labels.clone(),
+                joined_at: member.joined_at.to_string(),
+                heard_seconds_ago: now.since(member.heard_at).as_secs_f64(),
+                attempts: held.iter().take(SHOWN_ATTEMPTS).map(name).collect(),
+            }
+        };
+        self.registry.members().map(view).collect()
+    }
+
+    fn health_view(&self) -> HealthView {
+        let store = match self.config.store.stopped() {
+            None => ("store", true, "takes events".to_owned()),
+            Some(stopped) => ("store", false, stopped.to_string()),
+        };
+        let transport = match &*self.health.borrow() {
+            Health::Up(broker) => ("transport", true, broker.to_string()),
+            Health::Down(cause) => ("transport", false, cause.to_string()),
+            Health::Blocked(cause) => ("transport", false, format!("blocked: {cause}")),
+        };
+        let there = self.registry.members().filter(|member| !member.is_lost).count();
+        let agents = ("agents", there > 0, format!("{there} in the fleet"));
+        HealthView { is_ready: store.1 && transport.1, checks: vec![store, transport, agents] }
+    }
+
+    /// Lets go of all runs; what was decided is made durable first.
+    async fn end(&mut self) {
+        for active in self.runs.values() {
+            active.send(Input::LetGo);
+        }
+        let all_ended = async { while self.loops.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDING_MAY_TAKE, all_ended).await.is_err() {
+            tracing::warn!("not all runs could be let go of in time; nothing that was recorded is lost");
+        }
+    }
+}
+
+/// Answers what was asked of a run whose loop had ended.
+fn answer_late(input: Input, state: &State) {
+    match input {
+        Input::Look(look) => look(state),
+        Input::Command { reply, .. } => {
+            let run = state.run();
+            // Whoever asked may have gone away.
+            let _ = reply.send(Err(Rejection::RunEnded { run: run.id.clone(), status: run.status }));
+        }
+        Input::Heard(heard) => {
+            if let Some(receipt) = heard.receipt {
+                receipt.acknowledge();
+            }
+        }
+        Input::Reports(_) | Input::Held { .. } | Input::Lost { .. } | Input::LetGo => {}
+    }
+}
+
+/// From thousandths.
+#[expect(clippy::cast_precision_loss, reason = "amounts of a machine")]
+fn units(thousandths: u64) -> f64 {
+    thousandths as f64 / 1000.0
+}

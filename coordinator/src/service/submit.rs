@@ -1,0 +1,295 @@
+//! How plans become runs, and how runs of the log are taken up again.
+
+use super::active::{Active, Begin};
+use super::handle::{Submission, SubmitError, Submitted};
+use super::service::{Ready, Service, ServiceError};
+use crate::plans;
+use crate::projection;
+use crate::runtime::{Input, LoadedRun, list_runs, load_run};
+use crate::store::file::LogReader;
+use crate::store::{AppendError, ReadError, StreamId};
+use cairn_engine::State;
+use cairn_model::{Command, Graph, Plan, RunId, RunOptions, RunSubmitted};
+use cairn_shared::plan::{Limits, Options, Source, parse};
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Ended runs that are kept in memory for those who look.
+const KEPT_RUNS: usize = 4;
+
+/// Tasks of an ended run that is kept in memory at most; larger ones are read again.
+const KEPT_TASKS: usize = 100_000;
+
+/// Submissions that are read at a time: each is a plan in memory. Further ones wait for their turn.
+const MAX_PARSED_AT_A_TIME: usize = 2;
+
+/// What a submission is answered with.
+pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, SubmitError>>;
+
+/// A plan that was read and stored, and is to become a run.
+pub(super) struct Parsed {
+    submission: Submission,
+    plan_hash: String,
+    plan: Arc<Plan>,
+    graph: Arc<Graph>,
+    reply: SubmitReply,
+}
+
+/// What is known of runs besides those that are under way.
+pub(super) struct Submissions {
+    /// The newest run of each project.
+    newest: HashMap<String, u64>,
+    /// What each idempotency key was used for: the run, and the hash of its plan.
+    keys: HashMap<(String, String), (RunId, String)>,
+    /// Runs that ended a while ago.
+    kept: VecDeque<(RunId, Arc<State>)>,
+    parsing: Arc<tokio::sync::Semaphore>,
+}
+
+impl Default for Submissions {
+    fn default() -> Self {
+        Self {
+            newest: HashMap::new(),
+            keys: HashMap::new(),
+            kept: VecDeque::new(),
+            parsing: Arc::new(tokio::sync::Semaphore::new(MAX_PARSED_AT_A_TIME)),
+        }
+    }
+}
+
+impl Submissions {
+    /// Reads and stores a plan beside the service; it comes back through `ready`.
+    pub(super) fn parse(
+        &self,
+        submission: Submission,
+        reply: SubmitReply,
+        state_directory: PathBuf,
+        ready: mpsc::Sender<Ready>,
+    ) {
+        let parsing = self.parsing.clone();
+        tokio::spawn(async move {
+            let Ok(_turn) = parsing.acquire().await else { return };
+            let read = tokio::task::spawn_blocking(move || read(submission, &state_directory)).await;
+            match read {
+                Ok(Ok((submission, plan_hash, plan, graph))) => {
+                    let parsed = Box::new(Parsed { submission, plan_hash, plan, graph, reply });
+                    // The service may be ending; whoever asked sees that.
+                    let _ = ready.send(Ready::Parsed(parsed)).await;
+                }
+                Ok(Err(error)) => drop(reply.send(Err(error))),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        });
+    }
+
+    /// The run that a user names: `PROJECT.N`, or the newest of `PROJECT`.
+    pub(super) fn resolve(&self, name: &str) -> Option<RunId> {
+        match RunId::parse(name) {
+            Some(run) => (run.number() <= *self.newest.get(run.project())?).then_some(run),
+            None => Some(RunId::new(name, *self.newest.get(name)?)),
+        }
+    }
+
+    /// Keeps a run that has ended for those who look.
+    pub(super) fn keep(&mut self, run: RunId, state: State) {
+        if state.plan().task_count() > KEPT_TASKS {
+            return;
+        }
+        self.kept.retain(|(kept, _)| *kept != run);
+        self.kept.push_back((run, Arc::new(state)));
+        if self.kept.len() > KEPT_RUNS {
+            self.kept.pop_front();
+        }
+    }
+
+    /// A run that was kept.
+    pub(super) fn kept(&self, run: &RunId) -> Option<Arc<State>> {
+        self.kept.iter().find(|(kept, _)| kept == run).map(|(_, state)| state.clone())
+    }
+
+    /// A run that was kept goes on.
+    pub(super) fn forget(&mut self, run: &RunId) {
+        self.kept.retain(|(kept, _)| kept != run);
+    }
+
+    fn know(&mut self, run: &RunId) {
+        let newest = self.newest.entry(run.project().to_owned()).or_insert(0);
+        *newest = run.number().max(*newest);
+    }
+}
+
+/// What reading a plan gives.
+type Read = (Submission, String, Arc<Plan>, Arc<Graph>);
+
+fn read(mut submission: Submission, state_directory: &std::path::Path) -> Result<Read, SubmitError> {
+    submission.parameters.sort();
+    let text = std::mem::take(&mut submission.text);
+    let source = Source { name: submission.plan_name.clone(), text };
+    let invalid = |diagnostics| SubmitError::Invalid(Box::new(diagnostics));
+    let options = Options { params: &submission.parameters, limits: Limits::http() };
+    let parsed = parse(&source, &options).map_err(invalid)?;
+    let graph = parsed.graph(&source).map_err(invalid)?;
+    let plan_hash = plans::save(state_directory, &source.text)
+        .map_err(|error| SubmitError::Unavailable { reason: error.to_string() })?;
+    Ok((submission, plan_hash, Arc::new(parsed.plan), Arc::new(graph)))
+}
+
+impl Service {
+    /// Starts the run of a plan that was read.
+    pub(super) async fn submit(&mut self, parsed: Parsed) {
+        let Parsed { submission, plan_hash, plan, graph, reply } = parsed;
+        let key = submission.key.clone().map(|key| (submission.user.clone(), key));
+        if let Some((run, hash)) = key.as_ref().and_then(|key| self.submissions.keys.get(key)) {
+            let answer = match submission.key {
+                Some(key) if *hash != plan_hash => Err(SubmitError::KeyReused { key, run: run.to_string() }),
+                _ => Ok(Submitted { run: run.clone(), is_new: false }),
+            };
+            let _ = reply.send(answer);
+            return;
+        }
+        let run = match self.first_free_run(&plan.project).await {
+            Ok(run) => run,
+            Err(error) => {
+                let _ = reply.send(Err(SubmitError::Unavailable { reason: error.to_string() }));
+                return;
+            }
+        };
+        self.submissions.know(&run);
+        if let Some(key) = key {
+            self.submissions.keys.insert(key, (run.clone(), plan_hash.clone()));
+        }
+        let submitted = RunSubmitted {
+            run: run.to_string(),
+            plan_hash: plan_hash.clone(),
+            plan_name: submission.plan_name,
+            plan_directory: String::new(),
+            parameters: submission.parameters,
+            options: RunOptions {
+                fail_fast: submission.fail_fast,
+                // 32 bits of it are enough, and every JSON reader keeps them exactly.
+                seed: self.now().0.cast_unsigned() & 0xffff_ffff,
+                closed_fleet: false,
+            },
+            tasks: plan.task_count() as u64,
+            milestones: plan.milestones().len() as u64,
+        };
+        let begin = Begin {
+            run: run.clone(),
+            state: State::new(plan, graph),
+            versions: HashMap::new(),
+            plan_hash,
+            user: submission.user,
+        };
+        let active = self.begin(begin);
+        let (accepted, durable) = oneshot::channel();
+        active.send(Input::Command {
+            command: Command::Submit(Box::new(submitted)),
+            user: None,
+            reply: accepted,
+        });
+        active.command(Command::TakeOver { epoch: 1 });
+        self.introduce_fleet(&run);
+        tracing::info!(%run, "run submitted");
+        tokio::spawn(async move {
+            let answer = match durable.await {
+                Ok(Ok(())) => Ok(Submitted { run, is_new: true }),
+                Ok(Err(rejection)) => Err(SubmitError::Unavailable { reason: rejection.to_string() }),
+                Err(_) => Err(SubmitError::Unavailable { reason: "its store takes no events".to_owned() }),
+            };
+            // Whoever asked may have gone away.
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Starts the loop of a run.
+    pub(super) fn begin(&mut self, begin: Begin) -> &Active {
+        let run = begin.run.clone();
+        let (active, driven) = Active::start(begin, &self.around);
+        self.loops.spawn(driven);
+        self.runs.entry(run).insert_entry(active).into_mut()
+    }
+
+    /// Tells a run of the agents that are there.
+    pub(super) fn introduce_fleet(&self, run: &RunId) {
+        let Some(active) = self.runs.get(run) else { return };
+        for member in self.registry.members().filter(|member| !member.is_lost) {
+            // One that the run has already is refused there, which is as well.
+            active.command(Command::AgentJoined(Box::new(member.spec.clone())));
+        }
+    }
+
+    /// The first run of the project whose stream is still empty.
+    async fn first_free_run(&self, project: &str) -> Result<RunId, AppendError> {
+        let mut number = self.submissions.newest.get(project).copied().unwrap_or(0) + 1;
+        loop {
+            let run = RunId::new(project, number);
+            let stream = StreamId::new(run.to_string());
+            if self.config.store.stream_head(&stream).await?.version == 0 {
+                return Ok(run);
+            }
+            number += 1;
+        }
+    }
+
+    /// Takes over all runs of the log that are not over. A run that cannot be read is left alone, and said so: the
+    /// others go on.
+    pub(super) async fn take_over_all(&mut self) -> Result<(), ServiceError> {
+        let state_directory = self.config.state_directory.clone();
+        let unfinished = tokio::task::spawn_blocking(move || -> Result<_, ReadError> {
+            let reader = LogReader::open(&state_directory)?;
+            let overviews = projection::list(&reader)?;
+            let over: HashMap<_, _> = overviews
+                .into_iter()
+                .map(|overview| (overview.run.clone(), overview.status.is_final()))
+                .collect();
+            Ok((list_runs(&reader)?, over))
+        });
+        let (all, over) = match unfinished.await {
+            Ok(read) => read?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        for summary in all {
+            self.submissions.know(&summary.run);
+            let is_over = over.get(&summary.run).copied().unwrap_or(true);
+            // What `cairn run` has begun on this state directory is continued by it.
+            if !is_over && !summary.submitted.options.closed_fleet {
+                let (run, directory) = (summary.run.clone(), self.config.state_directory.clone());
+                let loaded = tokio::task::spawn_blocking(move || {
+                    let reader = LogReader::open(&directory)?;
+                    load_run(&directory, &reader, &summary, None)
+                });
+                match loaded.await {
+                    Ok(Ok(loaded)) => self.take_over(run, loaded).await?,
+                    Ok(Err(error)) => {
+                        tracing::error!(%run, %error, "a run cannot be read, and is left alone")
+                    }
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes the owner of a run of the log.
+    pub(super) async fn take_over(&mut self, run: RunId, loaded: LoadedRun) -> Result<(), AppendError> {
+        let epoch = self.config.store.next_epoch(&StreamId::new(run.to_string())).await?;
+        let epoch = epoch.max(loaded.state.run().epoch + 1);
+        let now = self.now();
+        for agent in loaded.state.agents().iter().filter(|agent| !agent.lost) {
+            self.registry.expect(&agent.spec, now, &mut self.actions);
+        }
+        tracing::info!(%run, epoch, "run taken over");
+        let begin = Begin {
+            run: run.clone(),
+            state: loaded.state,
+            versions: loaded.versions,
+            plan_hash: loaded.submitted.plan_hash,
+            user: self.config.name.clone(),
+        };
+        self.begin(begin).command(Command::TakeOver { epoch });
+        self.introduce_fleet(&run);
+        Ok(())
+    }
+}

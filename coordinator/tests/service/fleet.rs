@@ -1,0 +1,191 @@
+//! What a run does when agents and coordinators come and go.
+
+use crate::rig::{Agent, Coordinator, soon, state, transport};
+use cairn_coordinator::service::{Wish, WishError};
+use cairn_engine::{RunStatus, TaskStatus};
+use cairn_model::TaskIndex;
+use cairn_shared::message::wire::{Attempt, ToAgent, WireOrder, WireReportKind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+/// So short that a test can wait for its end.
+const SHORT_LEASE: Duration = Duration::from_millis(500);
+
+const THREE: &str = "
+version: 1
+project: apollo
+tasks:
+  - {id: a, exec: [x]}
+  - {id: b, exec: [x]}
+  - {id: c, exec: [x], needs: [a, b]}
+";
+
+fn count(events: &[(String, Option<String>)], kind: &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, task) in events.iter().filter(|(of, _)| of == kind) {
+        *counts.entry(task.clone().unwrap_or_default()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_runs_on_an_agent() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    assert!(matches!(agent.heard().await, ToAgent::Welcome(welcome) if welcome.lease_millis == 10_000));
+    let run = coordinator.submit(THREE).await;
+    assert_eq!(run, "apollo.1");
+    let status = agent.work_until(coordinator.ended(&run)).await;
+    assert_eq!(status, RunStatus::Completed);
+    let completed = count(&coordinator.events(&state), "TaskCompleted");
+    assert_eq!(completed, ["main/a", "main/b", "main/c"].map(|task| (task.to_owned(), 1)).into());
+    // The agent may forget the run.
+    while !agent.forgotten.contains(&run) {
+        agent.orders().await;
+    }
+    assert_eq!(coordinator.submit(THREE).await, "apollo.2");
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_makes_two_submissions_one() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport, LEASE).await;
+    let first = coordinator.submission(THREE, Some("k")).await.unwrap();
+    let second = coordinator.submission(THREE, Some("k")).await.unwrap();
+    assert_eq!((first.run.clone(), first.is_new, second.is_new), (second.run, true, false));
+    let other = coordinator.submission("version: 1\nproject: apollo\ntasks: [{id: a}]\n", Some("k")).await;
+    assert!(other.unwrap_err().to_string().contains("was used for run apollo.1"));
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_falls_silent_loses_its_attempts_to_another() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), SHORT_LEASE).await;
+    let mut silent = Agent::join(&transport, "a1", 1).await;
+    let run = coordinator.submit(THREE).await;
+    let (_, offer) = silent.offer().await;
+    silent.report(&run, offer.task, offer.attempt, WireReportKind::Started { at_micros: 0 }).await;
+    // It joins before the other's lease ends, and lives.
+    let mut other = Agent::join(&transport, "a2", 1).await;
+    let status = {
+        let ended = coordinator.ended(&run);
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                status = &mut ended => break status,
+                () = other.work_until(tokio::time::sleep(Duration::from_millis(50))) => other.heartbeat().await,
+            }
+        }
+    };
+    let events = coordinator.events(&state);
+    assert_eq!(status, RunStatus::Completed);
+    assert_eq!(count(&events, "TaskCompleted").values().sum::<usize>(), 3);
+    assert!(count(&events, "LeaseExpired").len() == 1, "{events:?}");
+    // What it says afterwards changes nothing, and is acknowledged or the run forgotten.
+    silent.finish(&run, &offer).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_comes_back_adopts_what_runs() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    let run = coordinator.submit(THREE).await;
+    let (_, first) = agent.offer().await;
+    agent.report(&run, first.task, first.attempt, WireReportKind::Started { at_micros: 0 }).await;
+    let task = TaskIndex(first.task);
+    let mut head = coordinator.handle.head();
+    soon(async {
+        while coordinator.handle.look(&run, move |state| state.task(task).status).await.unwrap()
+            != TaskStatus::InProgress
+        {
+            head.changed().await.unwrap();
+        }
+    })
+    .await;
+    coordinator.crash().await;
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    // It is asked what it has; what runs is not offered again, and what it says of it counts.
+    let asked = loop {
+        let orders = agent.orders().await;
+        let offered = orders.orders.iter().filter_map(|order| match order {
+            WireOrder::Offer(offer) => Some(offer.task),
+            _ => None,
+        });
+        assert!(offered.into_iter().all(|offered| orders.epoch == 1 || offered != first.task));
+        if orders.orders.contains(&WireOrder::Recall) {
+            break orders;
+        }
+    };
+    assert!(asked.epoch > 1);
+    agent.finish(&run, &first).await;
+    let status = agent.work_until(coordinator.ended(&run)).await;
+    assert_eq!(status, RunStatus::Completed);
+    let events = coordinator.events(&state);
+    assert!(count(&events, "TaskCompleted").values().all(|&times| times == 1));
+    assert!(count(&events, "TaskRetryScheduled").is_empty(), "{events:?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_its_agent_does_not_know_any_more_is_made_again() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    let run = coordinator.submit(THREE).await;
+    let (_, offer) = agent.offer().await;
+    agent.report(&run, offer.task, offer.attempt, WireReportKind::Started { at_micros: 0 }).await;
+    agent.holds.insert(run.clone(), vec![Attempt { task: offer.task, attempt: offer.attempt }]);
+    agent.heartbeat().await;
+    agent.holds.clear();
+    agent.heartbeat().await;
+    agent.heartbeat().await;
+    let again = soon(async {
+        loop {
+            let (_, again) = agent.offer().await;
+            if again.task == offer.task && again.attempt > offer.attempt {
+                return again;
+            }
+        }
+    })
+    .await;
+    assert_eq!(again.attempt, 2);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_paused_resumed_and_cancelled() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let run = coordinator.submit(THREE).await;
+    coordinator.wish(&run, Wish::Pause { reason: "lunch".to_owned() }).await.unwrap();
+    let again = coordinator.wish("apollo", Wish::Pause { reason: String::new() }).await;
+    assert!(matches!(again, Err(WishError::Rejected(_))));
+    coordinator.wish(&run, Wish::Resume).await.unwrap();
+    coordinator.wish(&run, Wish::Cancel { reason: "enough".to_owned() }).await.unwrap();
+    assert_eq!(coordinator.ended(&run).await, RunStatus::Cancelled);
+    let ended = coordinator.wish(&run, Wish::Resume).await;
+    assert!(ended.unwrap_err().to_string().contains("has ended"));
+    let none = coordinator.wish("apollo.7", Wish::Resume).await;
+    assert!(matches!(none, Err(WishError::NoSuchRun { .. })));
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_runs_are_looked_at_after_a_restart() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let run = coordinator.submit("version: 1\nproject: apollo\ntasks: [{id: a}]\n").await;
+    assert_eq!(coordinator.ended(&run).await, RunStatus::Completed);
+    coordinator.stop().await;
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    assert_eq!(coordinator.ended("apollo").await, RunStatus::Completed);
+    assert_eq!(coordinator.submit(THREE).await, "apollo.2");
+    coordinator.stop().await;
+}

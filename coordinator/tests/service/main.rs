@@ -1,0 +1,4 @@
+//! A coordinator with a real store and agents that the tests play, over the in-process transport.
+
+mod fleet;
+mod rig;
