@@ -1,15 +1,16 @@
-//! Makes the golden log of the present form: three runs that between them do all that a run can do.
+//! Makes the golden log of the present form: three runs that between them do all that a run of one machine can do. What
+//! only a fleet does stands in [`super::make_fleet`].
 
-use super::{present, records, status_at};
-use cairn_coordinator::codec::{Encoder, Envelope};
+use super::{records, root, status_at};
+use cairn_coordinator::codec::{Encoder, Envelope, SCHEMA};
 use cairn_coordinator::plans;
 use cairn_coordinator::runtime::{list_runs, new_id, read_plan};
 use cairn_coordinator::store::file::{LogReader, Options};
 use cairn_coordinator::store::{Append, EventStore, FileStore, Holder};
-use cairn_engine::{RunStatus, State, TaskStatus, decide, next_deadline};
+use cairn_engine::{AgentState, RunStatus, State, TaskStatus, decide, next_deadline};
 use cairn_model::{
-    AgentRole, AgentSpec, Command, FailureKind, Outcome, Report, ReportKind, RunOptions, RunSubmitted, Scope,
-    TaskIndex, Timestamp,
+    AgentIndex, AgentRole, AgentSpec, Command, FailureKind, Outcome, Report, ReportKind, RunOptions,
+    RunSubmitted, Scope, TaskIndex, Timestamp,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -49,29 +50,43 @@ milestones:
 "#;
 
 /// One run of the plan, decided and stored as the run loop does it.
-struct Script<'a> {
+pub struct Script<'a> {
     store: &'a FileStore,
     encoder: Encoder,
-    state: State,
+    pub state: State,
     now: Timestamp,
     correlation: String,
 }
 
 impl<'a> Script<'a> {
     fn new(store: &'a FileStore, plan_hash: &str, number: u64, options: RunOptions, day: &str) -> Self {
-        let run = format!("golden.{number}");
         let parameters = vec![("region".to_owned(), "us".to_owned())];
-        let (plan, graph) = read_plan("plan.yaml", PLAN.to_owned(), &parameters).expect("a plan");
+        let mut script = Self::submitted(store, (PLAN, plan_hash), parameters, (number, options), day);
+        script.own(1);
+        script
+    }
+
+    /// A run that nobody owns yet.
+    pub fn submitted(
+        store: &'a FileStore,
+        (plan, plan_hash): (&str, &str),
+        parameters: Vec<(String, String)>,
+        (number, options): (u64, RunOptions),
+        day: &str,
+    ) -> Self {
+        let (plan, graph) = read_plan("plan.yaml", plan.to_owned(), &parameters).expect("a plan");
+        let run = format!("{}.{number}", plan.project);
         let (tasks, milestones) = (plan.task_count() as u64, plan.milestones().len() as u64);
         let submitted = RunSubmitted {
             run: run.clone(),
             plan_hash: plan_hash.to_owned(),
             plan_name: "plan.yaml".to_owned(),
-            plan_directory: "/home/ada/golden".to_owned(),
+            plan_directory: format!("/home/ada/{}", plan.project),
             parameters,
             options,
             tasks,
             milestones,
+            key: None,
         };
         let mut script = Self {
             store,
@@ -81,12 +96,11 @@ impl<'a> Script<'a> {
             correlation: new_id().to_string(),
         };
         script.wish(Command::Submit(Box::new(submitted)));
-        script.own(1);
         script
     }
 
     /// Decides, and makes durable what follows.
-    fn wish(&mut self, command: Command) {
+    pub fn wish(&mut self, command: Command) {
         self.now = self.now.plus(Duration::from_micros(250_001));
         let mut events = Vec::new();
         let _ = decide(&mut self.state, command, self.now, &mut events).expect("it fits");
@@ -117,13 +131,13 @@ impl<'a> Script<'a> {
     }
 
     /// Waits until the run asks to be decided by itself.
-    fn wait(&mut self) {
+    pub fn wait(&mut self) {
         let at = next_deadline(&self.state).expect("there is something to wait for");
         self.now = self.now.max(at);
         self.wish(Command::Tick);
     }
 
-    fn task(&self, name: &str) -> TaskIndex {
+    pub fn task(&self, name: &str) -> TaskIndex {
         self.state.plan().find_task_name(name).expect("a task of the plan")
     }
 
@@ -131,12 +145,23 @@ impl<'a> Script<'a> {
         Scope::Milestone(self.state.plan().find_milestone(name).expect("a milestone of the plan"))
     }
 
-    fn report(&mut self, names: &[&str], kind: impl Fn(Timestamp) -> ReportKind) {
+    /// Who has the attempt; of one in a pool, its first member that is there.
+    fn speaker(&self, task: TaskIndex) -> AgentIndex {
+        let agent = self.state.task(task).agent().expect("it is out");
+        let pool = &self.state.agents()[agent.get()];
+        let is_member = |agent: &AgentState| !agent.lost && agent.is_member_of(&pool.spec.id);
+        match pool.is_pool() {
+            true => AgentIndex::new(self.state.agents().iter().position(is_member).expect("a member")),
+            false => agent,
+        }
+    }
+
+    pub fn report(&mut self, names: &[&str], kind: impl Fn(Timestamp) -> ReportKind) {
         let reports = names.iter().map(|name| {
             let task = self.task(name);
             let row = self.state.task(task);
             assert!(row.status.is_out(), "{name} is {}", row.status.name());
-            let agent = row.agent().expect("it is out");
+            let agent = self.speaker(task);
             Report { task, attempt: row.attempt, agent, kind: kind(self.now) }
         });
         let reports = reports.collect();
@@ -147,7 +172,7 @@ impl<'a> Script<'a> {
         self.report(names, |at| ReportKind::Started { at });
     }
 
-    fn end(&mut self, names: &[&str], outcome: &Outcome) {
+    pub fn end(&mut self, names: &[&str], outcome: &Outcome) {
         self.report(names, |now| ReportKind::Finished {
             outcome: outcome.clone(),
             started_at: Timestamp(now.0 - 123_456),
@@ -156,7 +181,7 @@ impl<'a> Script<'a> {
     }
 }
 
-fn failed() -> Outcome {
+pub fn failed() -> Outcome {
     Outcome::Failed {
         kind: FailureKind::ExitCode,
         message: "exit code 7: \"näh\"".into(),
@@ -254,18 +279,25 @@ fn meaning(state: &Path) -> Value {
 #[test]
 #[ignore = "writes the golden log of a new form of events, once"]
 fn make() {
-    let form = present();
+    write(&format!("form-{SCHEMA}"), PLAN, |store, hash| {
+        first(store, hash);
+        second(store, hash);
+        third(store, hash);
+    });
+}
+
+/// Writes a directory of that name, with runs of `plan`.
+pub fn write(name: &str, plan: &str, runs: impl Fn(&FileStore, &str)) {
+    let form = root().join(name);
     assert!(!form.exists(), "{} is there: a golden log is never changed", form.display());
     let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
     let state = directory.path().join("state");
     std::fs::create_dir_all(&state).expect("made");
-    let hash = plans::save(&state, PLAN).expect("a plan is kept");
+    let hash = plans::save(&state, plan).expect("a plan is kept");
     let store =
         FileStore::open(&state, &Holder::this_process("golden", Timestamp(0)), Options::new(new_id()));
     let store = store.expect("a store");
-    first(&store, &hash);
-    second(&store, &hash);
-    third(&store, &hash);
+    runs(&store, &hash);
     drop(store);
     std::fs::remove_file(state.join("lock")).expect("nobody holds it any more");
     let text = serde_json::to_string_pretty(&meaning(&state)).expect("JSON");

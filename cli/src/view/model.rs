@@ -238,4 +238,32 @@ mod tests {
         }
         assert_eq!(names(&model), ["t2", "t3", "t4"], "a timer takes no slot");
     }
+
+    #[test]
+    fn what_runs_again_is_not_done_any_more() {
+        let plan = "{version: 1, project: a, tasks: [{id: x, run: echo}, {id: y, run: echo, needs: [x]}]}";
+        let (plan, graph) = read_plan("plan.yaml", plan.to_owned(), &[]).unwrap();
+        let model = shared(&State::new(plan, graph), "a.1", NonZeroUsize::new(1).unwrap());
+        let mut model = lock(&model);
+        let (at, agent) = (Timestamp(1), AgentIndex(0));
+        let [x, y] = [0, 1].map(TaskIndex::new);
+        for (task, ended) in [(x, Ended::Completed), (y, Ended::Skipped)] {
+            let event = match ended {
+                Ended::Completed => {
+                    Event::TaskCompleted { task, attempt: 1, finished_at: at, duration: Duration::ZERO }
+                }
+                _ => Event::TaskSkipped { task, cause: x },
+            };
+            model.take_in(&event, at);
+        }
+        assert_eq!((model.milestones[0].completed, model.milestones[0].dropped), (1, 1));
+        assert!(model.open_weight.is_zero());
+        model.take_in(&Event::TaskReopened { task: x, ended: Ended::Completed }, at);
+        model.take_in(&Event::TaskReopened { task: y, ended: Ended::Skipped }, at);
+        assert_eq!((model.milestones[0].completed, model.milestones[0].dropped), (0, 0));
+        assert_eq!(model.open_weight, 2 * model.unknown);
+        model.take_in(&Event::TaskDispatched { task: x, attempt: 2, agent }, at);
+        model.take_in(&Event::LeaseExpired { task: x, attempt: 2 }, at);
+        assert_eq!((model.running.len(), model.milestones[0].running), (0, 0));
+    }
 }

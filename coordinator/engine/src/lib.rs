@@ -23,6 +23,7 @@
 mod agenda;
 mod alarm;
 mod apply;
+mod attempt;
 mod decide;
 mod effect;
 mod fleet;

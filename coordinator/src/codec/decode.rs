@@ -287,9 +287,12 @@ impl<'a> Row<'a> {
 
     /// Whole seconds and up to six decimals, read exactly.
     fn duration(&self, field: &'static str) -> Result<Duration, Reason> {
+        self.micros(field).map(Duration::from_micros)
+    }
+
+    fn micros(&self, field: &'static str) -> Result<u64, Reason> {
         let text = self.get(field).ok_or(Reason::Field(field))?.get();
-        let micros = decimal(text, 6).ok_or(Reason::Field(field))?;
-        Ok(Duration::from_micros(micros))
+        decimal(text, 6).ok_or(Reason::Field(field))
     }
 
     fn pairs<T: serde::Deserialize<'a>>(&self, field: &'static str) -> Result<Vec<(String, T)>, Reason> {
@@ -366,7 +369,7 @@ fn agent(row: &Row<'_>) -> Result<AgentSpec, Reason> {
 fn role(row: &Row<'_>) -> Result<AgentRole, Reason> {
     match row.optional_text("role")?.as_deref() {
         None => Ok(AgentRole::Own),
-        Some("pool") => Ok(AgentRole::Pool { offer_lease_micros: row.number("offer_lease_micros")? }),
+        Some("pool") => Ok(AgentRole::Pool { offer_lease_micros: row.micros("offer_lease_seconds")? }),
         Some("member") => Ok(AgentRole::Member { pool: row.text("pool")?.into_owned() }),
         Some(_) => Err(Reason::Field("role")),
     }

@@ -339,7 +339,7 @@ fn write_agent(row: &mut Columns, spec: &AgentSpec) {
         AgentRole::Own => {}
         AgentRole::Pool { offer_lease_micros } => {
             row.text("role", "pool");
-            row.number("offer_lease_micros", *offer_lease_micros);
+            write_seconds(row, "offer_lease_seconds", *offer_lease_micros);
         }
         AgentRole::Member { pool } => {
             row.text("role", "member");
@@ -367,9 +367,12 @@ fn write_failure(row: &mut Columns, failure: &Failure) {
 
 fn write_span(row: &mut Columns, finished_at: Timestamp, duration: Duration) {
     row.time("finished_at", finished_at);
-    row.write("duration_seconds", |out| {
-        // The longest that is told is the longest that can be read back: see `micros`.
-        let all = micros(duration);
+    // The longest that is told is the longest that can be read back: see `micros`.
+    write_seconds(row, "duration_seconds", micros(duration).unsigned_abs());
+}
+
+fn write_seconds(row: &mut Columns, name: &'static str, all: u64) {
+    row.write(name, |out| {
         let (seconds, micros) = (all / 1_000_000, all % 1_000_000);
         let _ = if micros == 0 { write!(out, "{seconds}") } else { write!(out, "{seconds}.{micros:06}") };
     });

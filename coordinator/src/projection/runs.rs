@@ -247,7 +247,9 @@ mod tests {
     use crate::insight::tests::{agent, command, plan_of};
     use crate::runtime::new_id;
     use cairn_engine::State;
-    use cairn_model::{AgentIndex, Command, Event, RunSubmitted, Scope};
+    use cairn_model::{
+        AgentIndex, Command, Event, FailureKind, Outcome, Report, ReportKind, RunSubmitted, Scope, TaskIndex,
+    };
     use std::sync::Arc;
 
     const PLAN: &str = "{version: 1, project: apollo, tasks: [
@@ -293,6 +295,38 @@ mod tests {
         records(&mut encoder, &state, &events, 9).iter().for_each(|record| fold.take(record));
         // What is with the agent is not cancelled before it says so.
         assert_eq!((fold.runs()[0].cancelled, fold.runs()[0].status), (1, RunStatus::Paused));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_counts_what_runs_again_no_more() {
+        let (plan, graph) = plan_of(PLAN);
+        let mut state = State::new(Arc::new(plan), Arc::new(graph));
+        let mut encoder = Encoder::new("apollo.1", HashMap::new());
+        let mut fold = RunsFold::default();
+        let submitted = RunSubmitted { run: "apollo.1".into(), tasks: 4, ..RunSubmitted::default() };
+        let mut say = |state: &mut State, second, wish| {
+            let events = command(state, second, wish);
+            records(&mut encoder, state, &events, second).iter().for_each(|record| fold.take(record));
+            fold.runs()[0].clone()
+        };
+        say(&mut state, 1, Command::Submit(Box::new(submitted)));
+        say(&mut state, 2, agent("local-1", 1, 1_000));
+        let outcome = Outcome::Failed { kind: FailureKind::ExitCode, message: "".into(), exit_code: Some(1) };
+        let kind = ReportKind::Finished { outcome, started_at: Timestamp(0), finished_at: Timestamp(0) };
+        let report = Report { task: TaskIndex(0), attempt: 1, agent: AgentIndex(0), kind };
+        let ended = say(&mut state, 3, Command::Reports(vec![report]));
+        assert_eq!(
+            (ended.status, ended.failed, ended.skipped, ended.completed),
+            (RunStatus::Failed, 1, 1, 2)
+        );
+        let again = say(&mut state, 4, Command::Retry { scope: Scope::Run, downstream: false });
+        assert_eq!(
+            (again.status, again.failed, again.skipped, again.completed),
+            (RunStatus::Active, 0, 0, 2)
+        );
+        assert_eq!((again.finished_at, state.run().finished_at), (None, None));
+        let again = say(&mut state, 5, Command::Retry { scope: Scope::Task(TaskIndex(2)), downstream: true });
+        assert_eq!(again.completed, 2, "checkpoints are reached again at once");
     }
 
     #[test]

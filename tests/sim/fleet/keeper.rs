@@ -341,7 +341,7 @@ impl Host {
                     self.tell(env, std::mem::take(&mut reports));
                     env.acknowledge(tag);
                 }
-                Deed::Settled(_) => {}
+                Deed::Settled(_) | Deed::Over(_) => {}
             }
         }
         self.tell(env, reports);

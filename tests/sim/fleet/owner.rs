@@ -276,7 +276,7 @@ impl Owner {
         let mut events = Vec::new();
         let again = self.ends_again(env, &command);
         let name = &env.plans[self.run].run;
-        self.state.lend(post.ledger.borrow().lend(name, self.state.agents()));
+        self.state.lend(post.ledger.borrow().lend(name, self.state.agents(), &command));
         let decision = decide(&mut self.state, command, env.now, &mut events);
         let hungry = post.ledger.borrow_mut().settle(name, &self.state);
         post.wake(env, &hungry);

@@ -102,9 +102,11 @@ impl Shown<'_> {
             }
             Reason::Retry { at, error } => {
                 let wait = Timestamp::parse(at).map_or(Duration::ZERO, |at| at.since(self.now));
-                let why = error
-                    .as_ref()
-                    .map_or_else(String::new, |error| format!(": the last one failed: {}", said(error)));
+                let why = match error {
+                    Some(error) if error.kind == "declined" => format!(": {}", said(error)),
+                    Some(error) => format!(": the last one failed: {}", said(error)),
+                    None => String::new(),
+                };
                 vec![format!("the next attempt is due in {}{why}", duration(wait))]
             }
             Reason::RunPaused => vec!["the run is paused".to_owned()],

@@ -184,6 +184,29 @@ async fn nothing_leaves_the_loop_before_its_events_are_durable() {
 }
 
 #[tokio::test]
+async fn a_grant_and_the_answer_to_who_asks_again_wait_until_it_is_durable() {
+    let mut bench = Bench::new();
+    bench.store().await;
+    bench.store().await;
+    assert_eq!(bench.order().await, [(TaskIndex(0), OrderKind::Offer)]);
+    let asks = |attempt| {
+        let kind = ReportKind::Accepted { awaits_grant: true };
+        Input::Reports(vec![Report { task: TaskIndex(0), attempt, agent: AgentIndex(0), kind }])
+    };
+    bench.inputs.send(asks(1)).await.expect("it runs");
+    let (granted, answer) = bench.append().await;
+    // Again, and of an attempt that is nobody's: neither makes an event.
+    bench.inputs.send(asks(1)).await.expect("it runs");
+    bench.inputs.send(asks(7)).await.expect("it runs");
+    bench.settle().await;
+    assert!(bench.orders.try_recv().is_err(), "the grant is not durable yet");
+    bench.answer(&granted, answer);
+    let grant = (TaskIndex(0), OrderKind::Grant);
+    assert_eq!(bench.order().await, [grant, grant, (TaskIndex(0), OrderKind::Stop)]);
+    bench.driven.abort();
+}
+
+#[tokio::test]
 async fn a_report_that_comes_again_is_acknowledged_after_what_is_under_way() {
     let mut bench = Bench::new();
     bench.store().await;
