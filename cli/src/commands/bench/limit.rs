@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Processes a second of a bare loop: `/bin/true` with both outputs captured through pipes, on `jobs` threads.
 pub fn spawn(tasks: u32, jobs: NonZeroUsize) -> Result<f64, Failure> {
@@ -45,6 +46,28 @@ pub fn write(path: &Path, appends: u64, batch: u64, event_bytes: usize) -> Resul
     };
     written().map_err(|error| cannot_write(path, &error))?;
     Ok((appends * batch) as f64 / clock.now().since(began).as_secs_f64())
+}
+
+/// Syncs of a measurement.
+const SYNCS: usize = 200;
+
+/// How long it takes to write 4 KiB and sync them, at the median.
+pub fn sync(path: &Path) -> Result<Duration, Failure> {
+    let clock = Clock::start(Timestamp(0));
+    let mut times = Vec::with_capacity(SYNCS);
+    let mut written = || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        for _ in 0..SYNCS {
+            let began = clock.now();
+            file.write_all(&[b'x'; 4096])?;
+            file.sync_data()?;
+            times.push(clock.now().since(began));
+        }
+        Ok(())
+    };
+    written().map_err(|error| cannot_write(path, &error))?;
+    times.sort_unstable();
+    Ok(times[SYNCS / 2])
 }
 
 /// Bytes that are written and synced together, about what a decision makes.

@@ -1,6 +1,7 @@
 //! `cairn bench`: what this machine can do, and how much of it is used. Each figure stands beside a limit that is
 //! measured in the same run, because machines differ and are noisy: quote the ratio.
 
+mod amqp;
 mod limit;
 mod workload;
 
@@ -32,12 +33,24 @@ pub struct Args {
     /// Tasks, or for `store` events [default: 10000]
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub tasks: u32,
-    /// How the tasks hang together
-    #[arg(long, value_enum, default_value_t)]
-    pub shape: Shape,
+    /// How the tasks hang together [default: independent; for `amqp` also layered]
+    #[arg(long, value_enum)]
+    pub shape: Option<Shape>,
     /// Processes at a time
     #[arg(long, short, value_name = "N", default_value = "2")]
     pub jobs: NonZeroUsize,
+    /// For `amqp`: the broker. No fleet may use its vhost
+    #[arg(long, value_name = "URL", env = "CAIRN_TRANSPORT", hide_env_values = true)]
+    pub transport: Option<String>,
+    /// For `amqp`: which kind of queues
+    #[arg(long, value_enum, value_name = "TYPE", env = "CAIRN_QUEUE_TYPE", default_value_t)]
+    pub queue_type: amqp::QueueType,
+}
+
+impl Args {
+    fn shape(&self) -> Shape {
+        self.shape.unwrap_or_default()
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -46,6 +59,7 @@ Examples:
   cairn bench spawn --shape chain --tasks 40
   cairn bench noop --tasks 1000000     the whole path of a task but its process
   cairn bench store                    appends of 100 events of 200 bytes against bare writes
+  cairn bench amqp --transport amqp://user:pass@broker/bench
 
 The files are made in a temporary directory inside the working directory: it decides which disk is measured.";
 
@@ -56,7 +70,7 @@ pub enum What {
     Spawn,
     /// Tasks that start no process, with a durable log; limit: writing and syncing the same log
     Noop,
-    /// The fleet's path over RabbitMQ
+    /// A coordinator and an agent over RabbitMQ, tasks that start no process; limit: the broker itself
     Amqp,
     /// Appends of 100 events of 200 bytes; limit: writing and syncing the same bytes
     Store,
@@ -91,10 +105,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         What::Noop => noop(args, directory.path())?,
         What::Store => store(args, directory.path())?,
         What::Engine => engine(args),
-        What::Amqp => {
-            return Err(Failure::new(Exit::Usage, "`bench amqp` is not there yet: it comes with the fleet")
-                .help("measure this machine with `cairn bench spawn` or `cairn bench noop`"));
-        }
+        What::Amqp => return amqp::execute(args, context, directory.path()),
     };
     match context.format {
         Format::Text => output::print_text(&text(&row))?,
@@ -128,21 +139,21 @@ impl Row {
         let seconds = took.as_secs_f64();
         let tasks_per_second = f64::from(tasks) / seconds;
         let ratio = tasks_per_second / limit_per_second;
-        let peak_rss_bytes = peak_rss_bytes();
+        let peak_rss_bytes = peak_rss_bytes("self");
         Self { name, tasks, seconds, tasks_per_second, limit_per_second, ratio, peak_rss_bytes, limit }
     }
 }
 
-/// The most memory that this process has had, from the kernel.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The most memory that a process has had, from the kernel.
+fn peak_rss_bytes(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
 }
 
 fn spawn(args: &Args, directory: &Path) -> Result<Row, Failure> {
-    let jobs = if args.shape == Shape::Chain { NonZeroUsize::MIN } else { args.jobs };
+    let jobs = if args.shape() == Shape::Chain { NonZeroUsize::MIN } else { args.jobs };
     // Before and after, because a machine's speed drifts.
     let before = limit::spawn(args.tasks, jobs)?;
     let took = run(args, directory, workload::Work::True)?;
@@ -152,7 +163,7 @@ fn spawn(args: &Args, directory: &Path) -> Result<Row, Failure> {
 
 fn noop(args: &Args, directory: &Path) -> Result<Row, Failure> {
     let took = run(args, directory, workload::Work::Nothing)?;
-    let peak = peak_rss_bytes();
+    let peak = peak_rss_bytes("self");
     let limit = limit::rewrite(&directory.join("state/events"), &directory.join("rewritten"), args.tasks)?;
     let row = Row::new("noop", args.tasks, took, "writing and syncing the same log", limit);
     Ok(Row { peak_rss_bytes: peak, ..row })
@@ -166,7 +177,7 @@ fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, 
     let holder = Holder::this_process("cairn bench", clock.now());
     let store =
         FileStore::open(&state_directory, &holder, Options::new(new_id())).map_err(|error| broken(&error))?;
-    let text = workload::plan(args.tasks, args.shape, work);
+    let text = workload::plan(args.tasks, args.shape(), work);
     let plan_hash = plans::save(&state_directory, &text).map_err(|error| broken(&error))?;
     let (plan, graph) = cairn_coordinator::runtime::read_plan("bench", text, &[])
         .map_err(|error| Failure::new(Exit::Bug, error.render(false)))?;
@@ -250,7 +261,7 @@ fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
 /// An agent that completes everything at once, without store or channels.
 fn engine(args: &Args) -> Row {
     let clock = Clock::start(Timestamp(0));
-    let text = workload::plan(args.tasks, args.shape, workload::Work::Nothing);
+    let text = workload::plan(args.tasks, args.shape(), workload::Work::Nothing);
     let read = cairn_coordinator::runtime::read_plan("bench", text, &[]);
     let (plan, graph) = read.expect("the workload is a valid plan");
     let began = clock.now();

@@ -1,6 +1,7 @@
 //! Plans to measure with.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// How the tasks hang together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -59,4 +60,21 @@ fn needs(shape: Shape, task: u32) -> [Option<u32>; 3] {
             [0, 1, 2].map(|step| Some(above + (task + step) % LAYER))
         }
     }
+}
+
+/// The text of a plan whose processes start one at a time, each some time after the one before has ended.
+pub fn paced(tasks: u32, pause: Duration) -> String {
+    let mut text = String::from("{\"version\":1,\"project\":\"bench\",\"tasks\":[\n");
+    for task in 0..tasks {
+        let _ = write!(text, "{{\"id\":\"p{task:06}\",\"wait\":\"{}ms\"", pause.as_millis());
+        if let Some(before) = task.checked_sub(1) {
+            let _ = write!(text, ",\"needs\":[\"t{before:06}\"]");
+        }
+        let _ = write!(
+            text,
+            "}},\n{{\"id\":\"t{task:06}\",\"needs\":[\"p{task:06}\"],\"exec\":[\"/bin/true\"]}}"
+        );
+        text.push_str(if task + 1 < tasks { ",\n" } else { "\n]}\n" });
+    }
+    text
 }
