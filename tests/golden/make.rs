@@ -72,6 +72,7 @@ impl<'a> Script<'a> {
             options,
             tasks,
             milestones,
+            key: None,
         };
         let mut script = Self {
             store,

@@ -75,6 +75,7 @@ impl Place {
             options: RunOptions::default(),
             tasks: plan_read.task_count() as u64,
             milestones: plan_read.milestones().len() as u64,
+            key: None,
         };
         let mut run = Run {
             store,
