@@ -1,4 +1,5 @@
 //! A fleet as users have it: a real broker, a coordinator and agents as processes, driven by the command line.
 
+mod alone;
 mod runs;
 mod support;
