@@ -114,6 +114,7 @@ async fn run(
         lease: config.lease,
         route: config.route,
         log_ends: log_ends.clone(),
+        events: config.events,
         max_active_runs: config.limits.active_runs,
     };
     let service = Service::start(service_config, head_in).await.map_err(|error| out_of_reach(&error))?;
