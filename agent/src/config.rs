@@ -152,7 +152,11 @@ impl AgentConfig {
         if let Some(capability) = self.capability.as_ref().filter(|name| !is_project_id(name)) {
             return Err(Unusable::Capability(capability.clone()));
         }
-        let TransportUrl::Amqp(url) = &self.transport else { return Err(Unusable::NoBroker) };
+        let transport = match (&self.transport, &launch) {
+            (_, Launch::Here(_)) => String::new(),
+            (TransportUrl::Amqp(url), Launch::Program { .. }) => url.expose().to_owned(),
+            (TransportUrl::InProcess, Launch::Program { .. }) => return Err(Unusable::NoBroker),
+        };
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let slots = self.slots.unwrap_or(cores);
         for (key, value, limit) in [
@@ -184,7 +188,7 @@ impl AgentConfig {
             directory: state.join("agents").join(&id),
             id,
             workspace: self.workspace.as_deref().map_or_else(|| state.join("workspace"), absolute),
-            transport: url.expose().to_owned(),
+            transport,
             queue_type: match self.queue_type {
                 QueueType::Classic => None,
                 QueueType::Quorum => Some(crate::link::QUORUM.to_owned()),
@@ -235,7 +239,7 @@ mod tests {
     use cairn_shared::config::load;
 
     fn launch() -> Launch {
-        Launch { program: "/bin/cairn".into(), arguments: Vec::new() }
+        Launch::Program { program: "/bin/cairn".into(), arguments: Vec::new() }
     }
 
     fn read(text: &str) -> Result<Settings, String> {

@@ -1,5 +1,6 @@
 //! A fleet as users have it: a real broker, a coordinator and agents as processes, driven by the command line.
 
+mod alone;
 mod bench;
 mod control;
 mod frozen;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 /// What is told.
 #[derive(Clone)]
 pub(super) struct State {
-    metrics: Metrics,
+    metrics: Option<Metrics>,
     ready: Arc<Readiness>,
 }
 
@@ -25,8 +25,13 @@ pub(super) struct Readiness {
 }
 
 impl State {
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: Option<Metrics>) -> Self {
         Self { metrics, ready: Arc::default() }
+    }
+
+    /// Whether anybody looks at this agent by itself.
+    pub fn is_seen(&self) -> bool {
+        self.metrics.is_some()
     }
 
     pub fn readiness(&self) -> &Readiness {
@@ -37,7 +42,8 @@ impl State {
 /// Serves in the background, at `listen` or, if that is taken, at a free port of the same address. An agent works
 /// without it.
 pub(super) async fn serve(listen: &str, state: State) {
-    let upkeep = state.metrics.clone();
+    let Some(metrics) = state.metrics.clone() else { return };
+    let upkeep = metrics.clone();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
@@ -60,10 +66,7 @@ pub(super) async fn serve(listen: &str, state: State) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route(
-            "/metrics",
-            get(|extract::State(state): extract::State<State>| async move { state.metrics.render() }),
-        )
+        .route("/metrics", get(|| async move { metrics.render() }))
         .with_state(state);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

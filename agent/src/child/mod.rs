@@ -24,11 +24,12 @@ use crate::link::{LINK, Reader, Setup, ToChild, ToKeeper, Writer};
 use crate::runner;
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
+use cairn_shared::telemetry::Metrics;
 use cairn_shared::transport::Transport;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -78,13 +79,23 @@ where
         // A terminal and a service manager send signals to both processes: the keeper decides what they mean.
         let ignored = post::ignore_signals().map_err(ChildError::Setup)?;
         let socket = UnixStream::from_std(socket).map_err(ChildError::Link)?;
-        let result = serve(socket, connect).await;
+        let metrics = Metrics::install()?;
+        if let Some(directory) = serve(socket, connect, Some(metrics)).await? {
+            let _ = tokio::task::spawn_blocking(move || sweep(&directory)).await;
+        }
         drop(ignored);
-        result
+        Ok(())
     })
 }
 
-async fn serve<C, F>(socket: UnixStream, connect: C) -> Result<(), ChildError>
+/// Is the child of the keeper at the other end of a socket, until that is gone or lets it go. Returns the directory of an
+/// agent whose keeper is gone. With `metrics` the agent is seen by itself: it has an HTTP port, and counts; without, it
+/// is part of a process that does so.
+pub(crate) async fn serve<C, F>(
+    socket: UnixStream,
+    connect: C,
+    metrics: Option<Metrics>,
+) -> Result<Option<PathBuf>, ChildError>
 where
     C: FnOnce(Setup) -> F,
     F: Future<Output = Result<Arc<dyn Transport>, String>>,
@@ -95,9 +106,8 @@ where
     let setup = match reader.next().await.map_err(ChildError::Link)? {
         Some(ToChild::Setup(setup)) => *setup,
         Some(_) => return Err(ChildError::Misunderstood),
-        None => return Ok(()),
+        None => return Ok(None),
     };
-    let metrics = cairn_shared::telemetry::Metrics::install()?;
     let transport = connect(setup.clone()).await.map_err(ChildError::Transport)?;
     let (to_keeper, mut waiting) = mpsc::channel::<ToKeeper>(MAX_WAITING_FRAMES);
     tokio::spawn(async move {
@@ -120,12 +130,9 @@ where
     });
     let state = http::State::new(metrics);
     http::serve(&setup.listen, state.clone()).await;
-    let directory = setup.directory.clone();
+    let directory = PathBuf::from(&setup.directory);
     let was_let_go = post::Post::new(setup, transport, to_keeper, state).run(from_keeper).await;
-    if !was_let_go {
-        let _ = tokio::task::spawn_blocking(move || sweep(Path::new(&directory))).await;
-    }
-    Ok(())
+    Ok((!was_let_go).then_some(directory))
 }
 
 /// Ends what is left of the tasks of a keeper that is gone, unless a new keeper does so already.

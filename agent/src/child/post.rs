@@ -345,6 +345,9 @@ impl Post {
     fn show(&self, beat: &Beat) {
         let status = &beat.status;
         self.state.readiness().draining.store(beat.draining, Ordering::Relaxed);
+        if !self.state.is_seen() {
+            return;
+        }
         let slots = self.hello.slots;
         // What is handed to the runner ahead of its turn takes no slot.
         let busy = status.processes.min(slots);
@@ -365,6 +368,10 @@ impl Post {
         let WireReportKind::Finished { outcome, started_micros, finished_micros } = &report.kind else {
             return;
         };
+        if !self.state.is_seen() {
+            // Its coordinator counts them, in the same process.
+            return;
+        }
         if self.counted.len() >= MAX_COUNTED {
             self.counted.clear();
         }

@@ -1,15 +1,21 @@
 //! Starts children, and hears what they say and when they end.
 
 use super::Event;
+use crate::child;
 use crate::link::{Reader, ToChild, ToKeeper, Writer};
+use cairn_shared::transport::Transport;
+use cairn_shared::transport::in_process::InProcess;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 /// Frames for the child that wait to be written. A child that lets so many wait is broken, and is replaced.
 const MAX_WAITING_FRAMES: usize = 4096;
@@ -26,20 +32,31 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 /// The program that this process was started from, even if the file has been replaced.
 const OWN_IMAGE: &str = "/proc/self/exe";
 
-/// What to start.
+/// How a child is started.
 #[derive(Clone, Debug)]
-pub struct Launch {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
+pub enum Launch {
+    /// As a process of its own.
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
+    /// Within this process, at an end of its own of these queues: for an agent whose coordinator is this process too.
+    Here(Arc<InProcess>),
+}
+
+/// What ends a child.
+enum Handle {
+    Process(OwnedFd),
+    Task(AbortHandle),
 }
 
 /// A child that runs.
 pub(super) struct Child {
     pub generation: u64,
     to: mpsc::Sender<ToChild>,
-    handle: OwnedFd,
+    handle: Handle,
     /// It has said who it is.
     pub is_attached: bool,
     /// Beats that it has not answered.
@@ -59,20 +76,14 @@ impl Launch {
     ) -> io::Result<Child> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let program = if own_image { Path::new(OWN_IMAGE) } else { &self.program };
-        let mut child = Command::new(program)
-            .args(&self.arguments)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .spawn()?;
-        let handle = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-        let ended = events.clone();
-        // The child is waited for by this thread and by nobody else.
-        std::thread::Builder::new().name("child".to_owned()).spawn(move || {
-            let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            // The keeper has gone on without it.
-            let _ = ended.blocking_send(Event::Gone { generation, how });
-        })?;
+        let gone = (generation, events.clone());
+        let handle = match self {
+            Self::Program { program, arguments } => {
+                let program = if own_image { Path::new(OWN_IMAGE) } else { program };
+                start_process(program, arguments, theirs, gone)?
+            }
+            Self::Here(hub) => start_task(hub, theirs, gone)?,
+        };
         let (from_child, to_child) = tokio::net::UnixStream::from_std(ours)?.into_split();
         let (to, mut waiting) = mpsc::channel(MAX_WAITING_FRAMES);
         tokio::spawn(async move {
@@ -100,8 +111,67 @@ impl Launch {
                 }
             }
         });
-        Ok(Child { generation, to, handle: handle?, is_attached: false, unanswered: 0 })
+        Ok(Child { generation, to, handle, is_attached: false, unanswered: 0 })
     }
+
+    /// Whether keeper and child are part of a process that has other things to do, signals and service manager among them.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+}
+
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program { program, .. } => program.display().fmt(f),
+            Self::Here(_) => f.write_str("this process"),
+        }
+    }
+}
+
+type Socket = std::os::unix::net::UnixStream;
+
+fn start_process(
+    program: &Path,
+    arguments: &[OsString],
+    socket: Socket,
+    (generation, gone): (u64, mpsc::Sender<Event>),
+) -> io::Result<Handle> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null())
+        .spawn()?;
+    let handle = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+    // The child is waited for by this thread and by nobody else.
+    std::thread::Builder::new().name("child".to_owned()).spawn(move || {
+        let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        // The keeper has gone on without it.
+        let _ = gone.blocking_send(Event::Gone { generation, how });
+    })?;
+    Ok(Handle::Process(handle?))
+}
+
+fn start_task(
+    hub: &InProcess,
+    socket: Socket,
+    (generation, gone): (u64, mpsc::Sender<Event>),
+) -> io::Result<Handle> {
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::UnixStream::from_std(socket)?;
+    let transport: Arc<dyn Transport> = Arc::new(hub.endpoint());
+    let task = tokio::spawn(child::serve(socket, |_| std::future::ready(Ok(transport)), None));
+    let handle = Handle::Task(task.abort_handle());
+    tokio::spawn(async move {
+        let how = match task.await {
+            Ok(Ok(_)) => "it ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // The keeper has gone on without it.
+        let _ = gone.send(Event::Gone { generation, how }).await;
+    });
+    Ok(handle)
 }
 
 impl Child {
@@ -115,7 +185,10 @@ impl Child {
 
     /// Ends it at once; nothing of tasks is lost.
     pub fn kill(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        match &self.handle {
+            Handle::Process(handle) => drop(rustix::process::pidfd_send_signal(handle, Signal::KILL)),
+            Handle::Task(handle) => handle.abort(),
+        }
     }
 }
 

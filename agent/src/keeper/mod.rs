@@ -16,9 +16,12 @@
 //! - When the journal fails all processes are ended and the keeper stops.
 //! - When the keeper dies its child, or the next keeper, ends what is left of its tasks.
 //!
+//! A coordinator on one machine has a keeper in its own process ([`Embedded`]), with the child as a task of it.
+//!
 //! Not here: what becomes of an attempt ([`crate::machine`]), how it runs ([`crate::runner`]), messages.
 
 pub mod core;
+mod embedded;
 pub mod job;
 mod launch;
 pub(crate) mod lock;
@@ -28,6 +31,7 @@ mod scribe;
 mod service;
 mod start;
 
+pub use embedded::Embedded;
 pub use launch::Launch;
 pub use lock::LockError;
 pub use start::run;

@@ -239,7 +239,7 @@ impl Keeper {
         match self.signals {
             1 => {
                 tracing::info!("draining: what runs goes on to its end; a second signal ends it");
-                let _ = sd_notify::notify(&[NotifyState::Stopping]);
+                self.tell_service_manager(NotifyState::Stopping);
                 self.phase = Phase::Draining;
                 self.parts.core.give(Input::Drain(true), now);
                 self.beat_at = now;

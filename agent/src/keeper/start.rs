@@ -21,26 +21,45 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What the keeper has not heard yet. Its senders wait beyond that.
-const MAX_WAITING_EVENTS: usize = 256;
+pub(super) const MAX_WAITING_EVENTS: usize = 256;
 
 /// Runs a keeper to its end, in this thread and those that it makes.
 ///
 /// # Errors
 /// It cannot begin, or its journal fails.
 pub fn run(settings: Settings, reload: Reload, clock: Clock) -> Result<Ended, KeeperError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(KeeperError::Setup)?.block_on(run_here(settings, reload, clock))
+    run_with(settings, reload, clock, mpsc::channel(MAX_WAITING_EVENTS))
 }
 
-async fn run_here(settings: Settings, reload: Reload, clock: Clock) -> Result<Ended, KeeperError> {
+/// The same with a channel that others may speak into.
+pub(super) fn run_with(
+    settings: Settings,
+    reload: Reload,
+    clock: Clock,
+    events: Events,
+) -> Result<Ended, KeeperError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(KeeperError::Setup)?.block_on(run_here(settings, reload, clock, events))
+}
+
+/// Both ends of what the keeper hears.
+pub(super) type Events = (mpsc::Sender<Event>, mpsc::Receiver<Event>);
+
+async fn run_here(
+    settings: Settings,
+    reload: Reload,
+    clock: Clock,
+    (events_in, events): Events,
+) -> Result<Ended, KeeperError> {
     for directory in [&settings.directory, &settings.workspace] {
         let failed = |source| KeeperError::Directory { path: directory.clone(), source };
         fs::create_dir_all(directory).map_err(failed)?;
     }
     let _lock = Lock::of_keeper(&settings.directory, &settings.command_line)?;
-    // Signals from here on: whoever is asked to end while it still begins ends in good order.
-    let (events_in, events) = mpsc::channel(MAX_WAITING_EVENTS);
-    hear_signals(&events_in).map_err(KeeperError::Setup)?;
+    if !settings.launch.is_here() {
+        // Signals from here on: whoever is asked to end while it still begins ends in good order.
+        hear_signals(&events_in).map_err(KeeperError::Setup)?;
+    }
     end_leftovers(&settings, &clock);
     let (core, journal, fresh) = open(&settings, &clock)?;
     let done = {

@@ -73,7 +73,7 @@ fn settings(directory: &Path) -> Settings {
         grace: Duration::from_secs(2),
         logs_limit: 1 << 20,
         withheld: vec!["CAIRN_TEST_SECRET".into()],
-        launch: Launch { program: std::env::current_exe().unwrap(), arguments },
+        launch: Launch::Program { program: std::env::current_exe().unwrap(), arguments },
         command_line: "test agent".into(),
     }
 }

@@ -123,7 +123,7 @@ fn settings(
 ) -> Result<Settings, Failure> {
     let log = serde_json::to_string(&config.log).map_err(|error| Failure::because(Exit::Bug, &error))?;
     let arguments = ["agent".into(), "--child".into(), log.into()].to_vec();
-    let launch = Launch { program: program.to_owned(), arguments };
+    let launch = Launch::Program { program: program.to_owned(), arguments };
     let settings = config.settings(state, launch, command_line.to_owned());
     let settings = settings.map_err(|error| Failure::because(Exit::Usage, &error))?;
     broker(&settings.transport)?;

@@ -1,36 +1,38 @@
 //! `cairn coordinator`: a coordinator as a daemon in the foreground.
 
+mod place;
+mod running;
+mod work;
+
 use crate::arguments::Global;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use cairn_coordinator::http::{Parts, Server, Settings, TlsFiles, Tokens};
-use cairn_coordinator::runtime::{last_moment, new_id};
+use cairn_coordinator::http::{Parts, Reload, Server, Settings, TlsFiles, Tokens};
 use cairn_coordinator::service::config::CoordinatorConfig;
 use cairn_coordinator::service::{Handle, LogEnds, Service, ServiceConfig};
-use cairn_coordinator::store::file::{LogReader, Options};
-use cairn_coordinator::store::{FileStore, Holder};
-use cairn_model::Timestamp;
-use cairn_shared::clock::Clock;
 use cairn_shared::config::{self, Loaded};
 use cairn_shared::telemetry::{LogHandle, Metrics, UPKEEP_INTERVAL, start_log};
-use std::path::{Path, PathBuf};
+use place::{UrlFile, absolute, open_store};
+use running::{Next, Running, Signals};
+use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// The file in the state directory that says where a coordinator answers while it runs.
-pub const URL_FILE: &str = "coordinator.url";
+use work::Work;
 
 /// Run a coordinator: it takes plans over HTTP and has agents run them
 ///
-/// It stays in the foreground and tells on stderr what it does. SIGTERM ends it in good order: what was decided is
-/// recorded, running tasks are left to their agents, and the next coordinator on the state directory goes on. A second
-/// signal ends it at once, which loses nothing either. SIGHUP reads the configuration and the certificate again.
+/// It stays in the foreground and tells on stderr what it does. Without a broker it runs the tasks itself: as many at a
+/// time as the configuration's `slots` say, starting in `workspace` of the state directory.
+///
+/// SIGTERM ends it in good order: what was decided is recorded, and the next coordinator on the state directory goes on.
+/// Running tasks are left to their agents; those that it runs itself may go on for `drain`, then they are ended, to run
+/// again at the next start. A second signal ends it, and them, at once. SIGHUP reads the log's level and the certificate
+/// again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  cairn coordinator                                       agents within this process, files in .milestones
+  cairn coordinator                                       by itself, files in .milestones
   cairn coordinator --transport amqp://user:pass@broker   a fleet over RabbitMQ
   cairn coordinator --config /etc/cairn/coordinator.yaml
   CAIRN_TRANSPORT=amqp://broker cairn coordinator --listen 127.0.0.1:7420")]
@@ -91,50 +93,38 @@ async fn run(
 ) -> Result<Exit, Failure> {
     let metrics = Metrics::install().map_err(|error| Failure::because(Exit::Bug, &error))?;
     cairn_coordinator::metric_definitions::describe();
+    // Whoever is asked to end while it still begins ends in good order.
+    let mut signals = Signals::listen()?;
     let state = absolute(&config.state)?;
     let (store, clock) = open_store(&config.store_directory(), context)?;
     let name = config.name.clone().unwrap_or_else(crate::commands::daemon::host_name);
-    let transport = crate::commands::daemon::transport_of_coordinator(&config, &name)?;
+    let work = Work::connect(&config, &name)?;
     let (head_in, head) = watch::channel(0);
     let (handle, requests) = Handle::new(head);
     let log_ends = LogEnds::default();
-    let tokens = Arc::new(
-        Tokens::open(&state, clock.clone()).map_err(|error| Failure::because(Exit::OutOfReach, &error))?,
-    );
-    let new_token = tokens.ensure_admin().map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
-    let service = Service::start(
-        ServiceConfig {
-            name: name.clone(),
-            state_directory: state.clone(),
-            store: store.clone(),
-            transport: transport.clone(),
-            clock: clock.clone(),
-            lease: config.lease,
-            route: config.route,
-            log_ends: log_ends.clone(),
-            max_active_runs: config.limits.active_runs,
-        },
-        head_in,
-    );
-    let service = service.await.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
-    let shutdown = CancellationToken::new();
-    let settings = Settings {
-        listen: config.listen,
-        tls: config
-            .tls
-            .certificate
-            .clone()
-            .zip(config.tls.key.clone())
-            .map(|(certificate, key)| TlsFiles { certificate, key }),
-        insecure: config.insecure,
-        hosts: config.host_names.clone(),
+    let out_of_reach = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let tokens = Arc::new(Tokens::open(&state, clock.clone()).map_err(|error| out_of_reach(&error))?);
+    let new_token = tokens.ensure_admin().map_err(|error| out_of_reach(&error))?;
+    let service_config = ServiceConfig {
+        name,
+        state_directory: state.clone(),
+        store: store.clone(),
+        transport: work.transport(),
+        clock: clock.clone(),
+        lease: config.lease,
+        route: config.route,
+        log_ends: log_ends.clone(),
+        events: config.events,
+        max_active_runs: config.limits.active_runs,
     };
+    let service = Service::start(service_config, head_in).await.map_err(|error| out_of_reach(&error))?;
+    let shutdown = CancellationToken::new();
     let (directory, render) = (state.clone(), metrics.clone());
     let parts = Parts {
         handle,
         store,
         state_directory: state.clone(),
-        clock,
+        clock: clock.clone(),
         tokens,
         metrics: Arc::new(move || render.render()),
         log_is_complete: Arc::new(move |run, task, attempt| {
@@ -142,11 +132,12 @@ async fn run(
         }),
         shutdown: shutdown.clone(),
     };
-    let server =
-        Server::bind(&settings, parts).await.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
+    let settings = http_settings(&config);
+    let server = Server::bind(&settings, parts).await.map_err(|error| out_of_reach(&error))?;
     let certificate = server.reload();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", server.address());
+    let agent = work.start(&config, &state, clock, &context.command_line)?;
     let url_file = UrlFile::write(&state, &url)?;
     if let Some(path) = new_token {
         tracing::info!(path = %path.display(), "wrote a token for its first administrator");
@@ -161,55 +152,44 @@ async fn run(
         }
     });
     crate::commands::daemon::say_ready();
-    let mut serving = serving;
-    let (mut terminate, mut interrupt, mut hang_up) = (
-        signals(SignalKind::terminate())?,
-        signals(SignalKind::interrupt())?,
-        signals(SignalKind::hangup())?,
-    );
-    let result = loop {
-        tokio::select! {
-            ended = &mut serving => break ended,
-            _ = hang_up.recv() => {
-                reload_now(reload, log);
-                if let Err(error) = certificate.reload().await {
-                    tracing::error!(%error, "the certificate is not in force; the one before stays");
-                }
-                continue;
-            }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let mut running = Running::new(serving, agent, shutdown.clone(), config.drain);
+    let lived = loop {
+        match running.next(&mut signals).await {
+            Next::Reload => reload_now(reload, log, &certificate).await,
+            Next::AskedToEnd => break Ok(()),
+            Next::Failed(failure) => break Err(failure),
         }
-        if shutdown.is_cancelled() {
-            tracing::warn!("ends at once; nothing that was recorded is lost");
-            drop(url_file);
-            std::process::exit(i32::from(Exit::Interrupted as u8));
-        }
-        tracing::info!("ends in good order; once more to end at once");
-        crate::commands::daemon::say_stopping();
-        shutdown.cancel();
     };
-    shutdown.cancel();
-    let _ = answering.await;
-    transport.close().await;
-    upkeep.abort();
+    crate::commands::daemon::say_stopping();
+    let ended = running.end(&mut signals).await;
     drop(url_file);
-    match result {
-        Ok(Ok(())) => Ok(Exit::Done),
-        Ok(Err(error)) => Err(Failure::because(Exit::OutOfReach, &error).help(
-            "nothing that was recorded is lost; mend the cause, then start the coordinator again on the same state directory",
-        )),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    let Some(ended) = ended else {
+        tracing::warn!("ends at once; nothing that was recorded is lost");
+        std::process::exit(i32::from(Exit::Interrupted as u8));
+    };
+    let _ = answering.await;
+    work.transport().close().await;
+    upkeep.abort();
+    lived.and(ended).map(|()| Exit::Done)
+}
+
+fn http_settings(config: &CoordinatorConfig) -> Settings {
+    let tls = config.tls.certificate.clone().zip(config.tls.key.clone());
+    Settings {
+        listen: config.listen,
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        insecure: config.insecure,
+        hosts: config.host_names.clone(),
     }
 }
 
-fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
-    signal(kind).map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot listen to signals: {error}")))
-}
-
-/// Reads the configuration again. Only the log's level can change in a process that runs; an invalid file changes
-/// nothing.
-fn reload_now(reload: &dyn Fn() -> Result<Loaded<CoordinatorConfig>, Failure>, log: &LogHandle) {
+/// Reads the configuration and the certificate again. Of the configuration only the log's level can change in a process
+/// that runs; an invalid file changes nothing.
+async fn reload_now(
+    reload: &dyn Fn() -> Result<Loaded<CoordinatorConfig>, Failure>,
+    log: &LogHandle,
+    certificate: &Reload,
+) {
     match reload() {
         Ok(loaded) => match log.set_level(&loaded.value.log.level) {
             Ok(()) => tracing::info!(
@@ -222,52 +202,7 @@ fn reload_now(reload: &dyn Fn() -> Result<Loaded<CoordinatorConfig>, Failure>, l
             "the configuration is not in force; the one before stays"
         ),
     }
-}
-
-/// A state directory that is there, by its absolute path.
-fn absolute(state: &Path) -> Result<PathBuf, Failure> {
-    let made = std::fs::create_dir_all(state).and_then(|()| state.canonicalize());
-    made.map_err(|error| {
-        Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
-            .help("make it writable, or name another one with --state DIR")
-    })
-}
-
-/// The store, and a clock that goes on where its log ends.
-fn open_store(directory: &Path, context: &Context) -> Result<(Arc<FileStore>, Clock), Failure> {
-    let now = Clock::start(Timestamp(0)).now();
-    let holder = Holder::this_process(context.command_line.clone(), now);
-    let store = FileStore::open(directory, &holder, Options::new(new_id())).map_err(|error| {
-        Failure::because(Exit::OutOfReach, &error)
-            .help("one coordinator owns a store: end the other one, or name another state directory with --state DIR")
-    })?;
-    for notice in store.notices() {
-        tracing::warn!("{notice}");
-    }
-    let last = LogReader::open(directory).and_then(|reader| last_moment(&reader));
-    let last = last.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
-    Ok((Arc::new(store), Clock::start(last)))
-}
-
-/// Says where the coordinator answers, for as long as it does.
-struct UrlFile(PathBuf);
-
-impl UrlFile {
-    fn write(state: &Path, url: &str) -> Result<Self, Failure> {
-        let path = state.join(URL_FILE);
-        let draft = state.join(format!("{URL_FILE}.{}", std::process::id()));
-        let written =
-            std::fs::write(&draft, format!("{url}\n")).and_then(|()| std::fs::rename(&draft, &path));
-        written.map_err(|error| {
-            Failure::new(Exit::OutOfReach, format!("cannot write {}: {error}", path.display()))
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for UrlFile {
-    fn drop(&mut self) {
-        // Where it stays, whoever follows it finds nobody and says so.
-        let _ = std::fs::remove_file(&self.0);
+    if let Err(error) = certificate.reload().await {
+        tracing::error!(%error, "the certificate is not in force; the one before stays");
     }
 }

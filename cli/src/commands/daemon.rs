@@ -2,24 +2,20 @@
 
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::service::config as coordinator;
-use cairn_shared::config::TransportUrl;
+use cairn_shared::config::SecretUrl;
 use cairn_shared::transport::Transport;
 use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
-use cairn_shared::transport::in_process::InProcess;
 use std::sync::Arc;
 
-/// The transport of a coordinator; it connects by itself, and its health tells how that goes.
+/// The transport of a coordinator over a broker; it connects by itself, and its health tells how that goes.
 ///
 /// # Errors
 /// The address of the broker is none.
 pub fn transport_of_coordinator(
     config: &coordinator::CoordinatorConfig,
+    url: &SecretUrl,
     name: &str,
 ) -> Result<Arc<dyn Transport>, Failure> {
-    let url = match &config.transport {
-        TransportUrl::InProcess => return Ok(Arc::new(InProcess::new())),
-        TransportUrl::Amqp(url) => url,
-    };
     let queue_type = match config.queue_type {
         coordinator::QueueType::Classic => QueueType::Classic,
         coordinator::QueueType::Quorum => QueueType::Quorum,

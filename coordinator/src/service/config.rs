@@ -54,7 +54,9 @@ pub struct CoordinatorConfig {
     /// Processes at a time on this machine, where the transport is within the process; without a number one for each
     /// core.
     pub slots: Option<NonZeroU32>,
-    /// How long the end may take when it is asked to end.
+    /// Events are published for other systems.
+    pub events: bool,
+    /// How long tasks of this process may take to end when it is asked to end; a broker's agents keep theirs.
     #[serde(with = "duration")]
     pub drain: Duration,
     /// Its log.
@@ -80,6 +82,7 @@ impl Default for CoordinatorConfig {
             route: Route::default(),
             lease: Duration::from_secs(10),
             slots: None,
+            events: false,
             drain: Duration::from_secs(20),
             log: LogConfig::default(),
             limits: LimitsConfig::default(),
@@ -203,6 +206,9 @@ pub enum ConfigMisfit {
     /// Slots are agents' where there is a broker.
     #[error("`slots` is for `transport: in-process`; agents over a broker have their own")]
     SlotsOverBroker,
+    /// Nobody could hear them.
+    #[error("`events: true` needs a broker: within one process nobody else can listen")]
+    EventsInProcess,
 }
 
 impl CoordinatorConfig {
@@ -222,6 +228,9 @@ impl CoordinatorConfig {
         }
         if self.slots.is_some() && self.transport != TransportUrl::InProcess {
             return Err(ConfigMisfit::SlotsOverBroker);
+        }
+        if self.events && self.transport == TransportUrl::InProcess {
+            return Err(ConfigMisfit::EventsInProcess);
         }
         Ok(())
     }

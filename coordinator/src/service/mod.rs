@@ -12,6 +12,7 @@
 mod active;
 mod agents;
 pub mod config;
+mod feed;
 mod handle;
 mod hearing;
 mod keys;

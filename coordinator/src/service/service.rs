@@ -2,6 +2,7 @@
 
 use super::active::{Active, LoopEnd, Note, Surroundings};
 use super::config::Route;
+use super::feed::Feed;
 use super::handle::{AgentView, HealthView, Request, SubmitError};
 use super::output::{self, LogEnds};
 use super::post::Post;
@@ -51,6 +52,8 @@ pub struct ServiceConfig {
     pub route: Route,
     /// Told which logs of tasks are complete.
     pub log_ends: LogEnds,
+    /// Publish events for other systems.
+    pub events: bool,
     /// Runs under way at a time; further plans are refused.
     pub max_active_runs: usize,
 }
@@ -167,11 +170,16 @@ impl Service {
         let mut heard = transport.subscribe(&Address::Coordinator, WINDOW).await?;
         let mut dead = transport.subscribe(&Address::Dead, WINDOW).await?;
         let printed = transport.subscribe(&Address::Output, WINDOW).await?;
-        let output = tokio::spawn(output::keep(
+        // They end with this future, however that ends.
+        let mut beside = JoinSet::new();
+        beside.spawn(output::keep(
             self.config.state_directory.clone(),
             self.config.log_ends.clone(),
             printed,
         ));
+        if let Some(feed) = self.feed() {
+            beside.spawn(feed.run());
+        }
         self.judge_health();
         let result = loop {
             self.act();
@@ -205,8 +213,19 @@ impl Service {
         };
         drop(requests);
         self.end().await;
-        output.abort();
+        beside.shutdown().await;
         result
+    }
+
+    /// What publishes events, if that is wanted.
+    fn feed(&self) -> Option<Feed> {
+        self.config.events.then(|| Feed {
+            store: self.config.store.clone(),
+            transport: self.config.transport.clone(),
+            state_directory: self.config.state_directory.clone(),
+            clock: self.config.clock.clone(),
+            head: self.around.head.subscribe(),
+        })
     }
 
     pub(super) fn now(&self) -> Timestamp {

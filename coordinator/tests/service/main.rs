@@ -1,4 +1,5 @@
 //! A coordinator with a real store and agents that the tests play, over the in-process transport.
 
+mod feed;
 mod fleet;
 mod rig;

@@ -44,6 +44,16 @@ pub struct Coordinator {
 
 impl Coordinator {
     pub async fn start(state: &Path, transport: Arc<InProcess>, lease: Duration) -> Self {
+        Self::start_with(state, transport, lease, false).await
+    }
+
+    /// The same with any transport, and with events published or not.
+    pub async fn start_with(
+        state: &Path,
+        transport: Arc<dyn Transport>,
+        lease: Duration,
+        events: bool,
+    ) -> Self {
         let clock = Clock::start(Timestamp(0));
         let holder = Holder::this_process("test".to_owned(), clock.now());
         let store = Arc::new(FileStore::open(state, &holder, Options::new(new_id())).expect("a store"));
@@ -56,6 +66,7 @@ impl Coordinator {
             lease,
             route: Route::Direct,
             log_ends: LogEnds::default(),
+            events,
             max_active_runs: 10,
         };
         let (head_in, head) = watch::channel(0);

@@ -77,8 +77,7 @@ impl Keeper {
         self.parts.logs.unshipped().for_each(|name| child.tell(ToChild::Ended(name.clone())));
         self.beat_at = self.now();
         self.told_room = 0;
-        // Without systemd this does nothing; it is no reason to stop when it fails.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        self.tell_service_manager(NotifyState::Ready);
     }
 
     pub(super) fn replace_child(&self) {
@@ -109,7 +108,7 @@ impl Keeper {
             }
             Err(error) => {
                 self.failures += 1;
-                tracing::error!(%error, program = %launch.program.display(), "the child cannot be started");
+                tracing::error!(%error, program = %launch, "the child cannot be started");
                 self.start_child_at = Some(now.plus(delay_after(self.failures)));
             }
         }
@@ -141,6 +140,13 @@ impl Keeper {
         };
         self.tell(ToChild::Beat(Box::new(beat)));
         self.flush(true);
+    }
+
+    /// Without systemd this does nothing; it is no reason to stop when it fails.
+    pub(super) fn tell_service_manager(&self, state: NotifyState<'_>) {
+        if !self.parts.settings.launch.is_here() {
+            let _ = sd_notify::notify(&[state]);
+        }
     }
 
     pub(super) fn tell(&self, frame: ToChild) {

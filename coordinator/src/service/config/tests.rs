@@ -47,6 +47,12 @@ fn beyond_the_machine_there_is_tls_or_a_word_that_it_is_meant() {
 }
 
 #[test]
+fn events_need_somebody_who_can_listen() {
+    assert!(set(&[("events", "true")]).expect_err("alone").contains("needs a broker"));
+    assert!(set(&[("events", "true"), ("transport", "amqp://broker")]).expect("sound").events);
+}
+
+#[test]
 fn stores_that_are_not_there_yet_are_named() {
     let config = set(&[("store", "file:///srv/cairn"), ("state", "/srv/state")]).expect("sound");
     assert_eq!(config.store_directory(), Path::new("/srv/cairn"));

@@ -1,0 +1,232 @@
+//! A coordinator without a broker: one process that takes plans and runs them.
+
+use super::support::{Daemon, LONG, lines};
+use crate::e2e::support::{Place, check_log, told, wait_for};
+use serde_json::Value;
+use std::process::{Command, Output};
+
+/// A coordinator by itself.
+struct Alone {
+    place: Place,
+    coordinator: Option<Daemon>,
+    config: &'static str,
+}
+
+impl Alone {
+    fn start(config: &'static str) -> Self {
+        let mut alone = Self { place: Place::new(), coordinator: None, config };
+        alone.start_again();
+        alone
+    }
+
+    fn start_again(&mut self) {
+        self.coordinator = None;
+        self.place.write(
+            "coordinator.yaml",
+            &format!("listen: 127.0.0.1:0\nstate: state\nslots: 2\n{}", self.config),
+        );
+        let _ = std::fs::remove_file(self.place.path().join("state/coordinator.url"));
+        let args = ["coordinator", "--config", "coordinator.yaml"];
+        self.coordinator = Some(Daemon::start(&self.place, "coordinator", &args));
+        let file = self.place.path().join("state/coordinator.url");
+        wait_for("the coordinator", || file.exists().then_some(()));
+    }
+
+    fn daemon(&self) -> &Daemon {
+        self.coordinator.as_ref().expect("it was started")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.place.command(args);
+        command.env("CAIRN_STATE", self.place.path().join("state"));
+        command.env("CAIRN_URL", self.place.read("state/coordinator.url").trim());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary starts")
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}\n{}", told(&output), self.daemon().log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn status(&self, run: &str) -> Value {
+        serde_json::from_str(&self.ok(&["status", run, "--output", "json"])).expect("JSON")
+    }
+
+    fn completes(&self, run: &str) {
+        let until = crate::e2e::support::now() + LONG;
+        loop {
+            let status = self.status(run);
+            if status["status"] != "active" {
+                assert_eq!(status["status"], "completed", "{status}\n{}", self.daemon().log());
+                return;
+            }
+            assert!(crate::e2e::support::now() < until, "{status}\n{}", self.daemon().log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Events of a run, read from the state directory.
+    fn events(&self, run: &str) -> Vec<Value> {
+        let text = self.place.ok(["events", run, "--state", "state"]);
+        text.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect()
+    }
+
+    /// Waits until tasks have written so many lines.
+    fn wait_for_lines(&self, file: &str, count: usize) {
+        let path = self.place.path().join(file);
+        wait_for(file, || (lines(&path).len() >= count).then_some(()));
+    }
+
+    /// A plan of one task that says its attempt, and goes on until a file is there.
+    fn plan_that_waits(&self) {
+        let place = self.place.path().display();
+        self.place.write(
+            "plan.yaml",
+            &format!(
+                "version: 1\nproject: apollo\ntasks:\n- id: a\n  run: |\n    echo \"$CAIRN_ATTEMPT $$\" >> {place}/began\n    \
+                 while [ ! -e {place}/go ]; do sleep 0.02; done\n- {{id: b, run: exit 0, needs: [a]}}\n"
+            ),
+        );
+    }
+
+    /// The processes of attempts of the task that waits.
+    fn processes(&self) -> Vec<u32> {
+        let began = lines(&self.place.path().join("began"));
+        began.iter().filter_map(|line| line.split_once(' ')?.1.parse().ok()).collect()
+    }
+}
+
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn edges() -> [(String, String); 1] {
+    [("main/a".to_owned(), "main/b".to_owned())]
+}
+
+fn count(events: &[Value], kind: &str) -> usize {
+    events.iter().filter(|event| event["event_type"] == kind).count()
+}
+
+#[test]
+fn a_coordinator_runs_plans_by_itself() {
+    let alone = Alone::start("");
+    alone.place.write(
+        "plan.yaml",
+        "version: 1\nproject: apollo\ntasks:\n- {id: a, run: \"echo from $CAIRN_AGENT in ${PWD##*/}\"}\n\
+         - {id: b, wait: 10ms, needs: [a]}\n- {id: c, run: exit 0, needs: [b]}\n",
+    );
+    let submitted = alone.run(&["submit", "plan.yaml", "--wait"]);
+    assert_eq!(submitted.status.code(), Some(0), "{}", told(&submitted));
+    assert_eq!(String::from_utf8_lossy(&submitted.stdout).trim(), "apollo.1");
+    assert_eq!(alone.status("apollo.1")["counts"]["completed"], 3);
+    assert!(alone.ok(&["logs", "apollo.1", "a"]).contains("from local in workspace"));
+    let agents: Value = serde_json::from_str(&alone.ok(&["agents", "--output", "json"])).expect("JSON");
+    assert_eq!((&agents["agents"][0]["id"], &agents["agents"][0]["slots"]), (&"local".into(), &2.into()));
+    check_log(&alone.events("apollo.1"), &edges(), 3);
+
+    alone.place.write("bad.yaml", "version: 1\nproject: bad\ntasks:\n- {id: a, run: exit 3}\n");
+    assert_eq!(alone.run(&["submit", "bad.yaml", "--wait"]).status.code(), Some(1));
+    alone.daemon().signal("TERM");
+    assert_eq!(alone.daemon().wait(), Some(0), "{}", alone.daemon().log());
+    assert!(!alone.place.path().join("state/coordinator.url").exists());
+}
+
+#[test]
+fn what_ran_when_it_was_killed_is_ended_and_runs_again() {
+    let mut alone = Alone::start("");
+    alone.plan_that_waits();
+    assert_eq!(alone.ok(&["submit", "plan.yaml"]).trim(), "apollo.1");
+    alone.wait_for_lines("began", 1);
+    alone.daemon().kill();
+    let first = alone.processes()[0];
+    assert!(lives(first), "nobody was left to end it");
+    alone.start_again();
+    alone.wait_for_lines("began", 2);
+    assert!(!lives(first), "the next start has ended it");
+    alone.place.write("go", "");
+    alone.completes("apollo.1");
+    let events = alone.events("apollo.1");
+    check_log(&events, &edges(), 2);
+    let began = lines(&alone.place.path().join("began"));
+    assert!(began.len() == 2 && began[0].starts_with("1 ") && began[1].starts_with("2 "), "{began:?}");
+}
+
+#[test]
+fn a_good_end_waits_for_what_runs() {
+    let mut alone = Alone::start("");
+    alone.plan_that_waits();
+    alone.ok(&["submit", "plan.yaml"]);
+    let in_progress = || alone.status("apollo.1")["counts"]["in_progress"] == 1;
+    wait_for("the start", || in_progress().then_some(()));
+    alone.daemon().signal("TERM");
+    alone.daemon().says("draining");
+    assert!(in_progress(), "it still answers");
+    alone.place.write("go", "");
+    assert_eq!(alone.daemon().wait(), Some(0), "{}", alone.daemon().log());
+    let events = alone.events("apollo.1");
+    assert_eq!((count(&events, "TaskCompleted"), count(&events, "TaskRetryScheduled")), (1, 0));
+    alone.start_again();
+    alone.completes("apollo.1");
+    assert_eq!(alone.processes().len(), 1);
+}
+
+#[test]
+fn a_good_end_does_not_wait_for_ever() {
+    let mut alone = Alone::start("drain: 200ms\n");
+    alone.plan_that_waits();
+    alone.ok(&["submit", "plan.yaml"]);
+    alone.wait_for_lines("began", 1);
+    let first = alone.processes()[0];
+    alone.daemon().signal("TERM");
+    assert_eq!(alone.daemon().wait(), Some(0), "{}", alone.daemon().log());
+    assert!(!lives(first));
+    assert_eq!(count(&alone.events("apollo.1"), "TaskRetryScheduled"), 1, "it is known to be lost");
+    alone.start_again();
+    alone.wait_for_lines("began", 2);
+    alone.place.write("go", "");
+    alone.completes("apollo.1");
+}
+
+#[test]
+fn a_second_signal_ends_all_at_once() {
+    let mut alone = Alone::start("drain: 1h\n");
+    alone.plan_that_waits();
+    alone.ok(&["submit", "plan.yaml"]);
+    alone.wait_for_lines("began", 1);
+    let first = alone.processes()[0];
+    alone.daemon().signal("TERM");
+    alone.daemon().says("draining");
+    alone.daemon().signal("TERM");
+    assert_eq!(alone.daemon().wait(), Some(130), "{}", alone.daemon().log());
+    assert!(!lives(first));
+    alone.start_again();
+    alone.wait_for_lines("began", 2);
+    alone.place.write("go", "");
+    alone.completes("apollo.1");
+    assert_eq!(count(&alone.events("apollo.1"), "TaskFailed"), 0);
+}
+
+#[test]
+fn a_changed_configuration_is_read_on_sighup() {
+    let alone = Alone::start("");
+    let config = alone.place.read("coordinator.yaml");
+    alone.place.write("coordinator.yaml", &format!("{config}lease: never\n"));
+    alone.daemon().signal("HUP");
+    alone.daemon().says("the configuration is not in force; the one before stays");
+    alone
+        .place
+        .write("coordinator.yaml", &format!("{config}log: {{level: \"info,cairn_coordinator=trace\"}}\n"));
+    alone.daemon().signal("HUP");
+    alone.daemon().says("the configuration was read again");
+    alone.place.write("plan.yaml", "version: 1\nproject: apollo\ntasks:\n- {id: a, run: sleep 3}\n");
+    alone.ok(&["submit", "plan.yaml"]);
+    // Nothing says that at the level of before.
+    alone.daemon().says("TRACE cairn_coordinator");
+}
