@@ -98,6 +98,8 @@ where
         None => return Ok(()),
     };
     let metrics = cairn_shared::telemetry::Metrics::install()?;
+    crate::metric_definitions::describe();
+    cairn_shared::transport::metrics::describe();
     let transport = connect(setup.clone()).await.map_err(ChildError::Transport)?;
     let (to_keeper, mut waiting) = mpsc::channel::<ToKeeper>(MAX_WAITING_FRAMES);
     tokio::spawn(async move {

@@ -91,6 +91,7 @@ async fn run(
 ) -> Result<Exit, Failure> {
     let metrics = Metrics::install().map_err(|error| Failure::because(Exit::Bug, &error))?;
     cairn_coordinator::metric_definitions::describe();
+    cairn_shared::transport::metrics::describe();
     let state = absolute(&config.state)?;
     let (store, clock) = open_store(&config.store_directory(), context)?;
     let name = config.name.clone().unwrap_or_else(crate::commands::daemon::host_name);
@@ -113,6 +114,8 @@ async fn run(
             route: config.route,
             log_ends: log_ends.clone(),
             max_active_runs: config.limits.active_runs,
+            metric_projects: config.limits.metric_projects,
+            store_backend: "file",
         },
         head_in,
     );

@@ -1,6 +1,6 @@
 //! The loop of the service: it hears agents, answers requests, starts and ends the loops of runs.
 
-use super::active::{Active, LoopEnd, Note, Surroundings};
+use super::active::{Active, LoopEnd, Measures, Note, Surroundings};
 use super::config::Route;
 use super::handle::{AgentView, HealthView, Request, SubmitError};
 use super::output::{self, LogEnds};
@@ -11,6 +11,7 @@ use super::wishes::Reopen;
 use crate::fleet::{Action, Registry, Timing};
 use crate::runtime::{Input, RunError, Shares};
 use crate::store::{AppendError, EventStore, ReadError};
+use crate::telemetry::{FleetMetrics, Projects, StoreMetrics};
 use cairn_engine::{Rejection, State};
 use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Messages of agents that may be read and not settled: some batches of every agent of a large fleet.
@@ -29,6 +31,9 @@ const WINDOW: u16 = 1_024;
 
 /// How long an end in good order may take: appends under way, and the last orders.
 const ENDING_MAY_TAKE: Duration = Duration::from_secs(10);
+
+/// How often the fleet is measured.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Attempts of an agent that are shown.
 const SHOWN_ATTEMPTS: usize = 100;
@@ -53,6 +58,10 @@ pub struct ServiceConfig {
     pub log_ends: LogEnds,
     /// Runs under way at a time; further plans are refused.
     pub max_active_runs: usize,
+    /// Projects that metrics tell apart.
+    pub metric_projects: usize,
+    /// What keeps the events, for metrics: `file`.
+    pub store_backend: &'static str,
 }
 
 /// What was made beside the service, and is ready for it.
@@ -93,8 +102,6 @@ pub struct Service {
     /// What agents said last that they hold, for those who look.
     pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
     pub(super) actions: Vec<Action>,
-    /// Reports that came too late or twice, and changed nothing.
-    pub(super) stale_reports: u64,
     /// To be cloned by what works beside the service.
     pub(super) ready: mpsc::Sender<Ready>,
     made: mpsc::Receiver<Ready>,
@@ -123,6 +130,11 @@ impl Service {
             notes: notes_in,
             head,
             shares: Shares::default(),
+            metrics: Measures {
+                projects: Projects::new(config.metric_projects),
+                store: StoreMetrics::new(config.store_backend),
+                fleet: FleetMetrics::new(),
+            },
         };
         let mut service = Self {
             registry: Registry::new(&config.name, Timing { lease: config.lease }, clock.now()),
@@ -135,7 +147,6 @@ impl Service {
             submissions: Submissions::default(),
             holds: HashMap::new(),
             actions: Vec::new(),
-            stale_reports: 0,
             ready,
             made,
             notes,
@@ -165,6 +176,8 @@ impl Service {
             printed,
         ));
         self.judge_health();
+        let mut measure = tokio::time::interval(MEASURE_INTERVAL);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
             self.act();
             let now = self.now();
@@ -188,6 +201,7 @@ impl Service {
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
                 Ok(()) = self.health.changed() => self.judge_health(),
+                _ = measure.tick() => self.around.metrics.fleet.observe(&self.agents(0)),
                 () = tokio::time::sleep(wake_in) => self.registry.tick(self.config.clock.now(), &mut self.actions),
             }
         };
@@ -285,6 +299,7 @@ impl Service {
             Health::Down(cause) => tracing::warn!(%cause, "no connection to agents: dispatch waits"),
             Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages: dispatch waits"),
         }
+        self.around.metrics.fleet.transport(&health);
         self.registry.set_hearing(matches!(health, Health::Up(_)), self.config.clock.now());
     }
 
@@ -301,7 +316,7 @@ impl Service {
             }
             Request::Wish { run, part, wish, user, reply } => self.wish(&run, part, wish, user, reply),
             Request::Look { run, look } => self.look(&run, look),
-            Request::Agents(reply) => drop(reply.send(self.agents())),
+            Request::Agents(reply) => drop(reply.send(self.agents(SHOWN_ATTEMPTS))),
             Request::Drain { agent, drain, user, reply } => self.drain(&agent, drain, &user, reply),
             Request::Audit { action, user, status } => {
                 drop(self.side_log.write(&SideEvent::RequestMade { action, status }, &user));
@@ -310,7 +325,7 @@ impl Service {
         }
     }
 
-    fn agents(&self) -> Vec<AgentView> {
+    fn agents(&self, shown_attempts: usize) -> Vec<AgentView> {
         let now = self.config.clock.now();
         let view = |member: &crate::fleet::Member| {
             let held = self.holds.get(&member.spec.id).map(Vec::as_slice).unwrap_or_default();
@@ -342,7 +357,7 @@ impl Service {
                 labels: member.spec.labels.clone(),
                 joined_at: member.joined_at.to_string(),
                 heard_seconds_ago: now.since(member.heard_at).as_secs_f64(),
-                attempts: held.iter().take(SHOWN_ATTEMPTS).map(name).collect(),
+                attempts: held.iter().take(shown_attempts).map(name).collect(),
             }
         };
         self.registry.members().map(view).collect()
