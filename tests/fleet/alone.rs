@@ -27,7 +27,7 @@ impl Alone {
         );
         let _ = std::fs::remove_file(self.place.path().join("state/coordinator.url"));
         let args = ["coordinator", "--config", "coordinator.yaml"];
-        self.coordinator = Some(Daemon::start(&self.place, "coordinator", &args));
+        self.coordinator = Some(Daemon::start(&self.place, "coordinator", &args, &Vec::new()));
         let file = self.place.path().join("state/coordinator.url");
         wait_for("the coordinator", || file.exists().then_some(()));
     }

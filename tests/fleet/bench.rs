@@ -40,7 +40,7 @@ fn a_fleet_that_uses_the_broker_is_not_disturbed() {
     let (place, broker) = (Place::new(), Broker::start(""));
     let url = broker.url();
     let args = ["coordinator", "--transport", &url, "--state", "state", "--listen", "127.0.0.1:0"];
-    let coordinator = Daemon::start(&place, "coordinator", &args);
+    let coordinator = Daemon::start(&place, "coordinator", &args, &Vec::new());
     coordinator.says("messages flow");
     crate::e2e::support::wait_for("the coordinator's queue", || {
         let listed = broker.ctl(&["list_queues", "name", "consumers"]);

@@ -108,6 +108,8 @@ where
         Some(_) => return Err(ChildError::Misunderstood),
         None => return Ok(None),
     };
+    crate::metric_definitions::describe();
+    cairn_shared::transport::metrics::describe();
     let transport = connect(setup.clone()).await.map_err(ChildError::Transport)?;
     let (to_keeper, mut waiting) = mpsc::channel::<ToKeeper>(MAX_WAITING_FRAMES);
     tokio::spawn(async move {

@@ -21,7 +21,7 @@ mod target;
 pub use events::EventStream;
 pub use logs::LogStream;
 pub use send::{Body, Client};
-pub use target::{Target, Token, admin_token_file};
+pub use target::{Target, Token, URL_FILE, admin_token_file};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The file of a state directory that says where its coordinator listens.
-const URL_FILE: &str = "coordinator.url";
+pub const URL_FILE: &str = "coordinator.url";
 /// The file of a state directory with the token that its coordinator wrote at its first start.
 const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// Most bytes of a file that holds a URL or a token: a token has less than 100.

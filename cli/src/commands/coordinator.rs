@@ -93,6 +93,7 @@ async fn run(
 ) -> Result<Exit, Failure> {
     let metrics = Metrics::install().map_err(|error| Failure::because(Exit::Bug, &error))?;
     cairn_coordinator::metric_definitions::describe();
+    cairn_shared::transport::metrics::describe();
     // Whoever is asked to end while it still begins ends in good order.
     let mut signals = Signals::listen()?;
     let state = absolute(&config.state)?;
@@ -116,6 +117,8 @@ async fn run(
         log_ends: log_ends.clone(),
         events: config.events,
         max_active_runs: config.limits.active_runs,
+        metric_projects: config.limits.metric_projects,
+        store_backend: "file",
     };
     let service = Service::start(service_config, head_in).await.map_err(|error| out_of_reach(&error))?;
     let shutdown = CancellationToken::new();

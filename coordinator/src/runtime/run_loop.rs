@@ -119,6 +119,10 @@ pub struct Update<'a> {
     pub at: Timestamp,
     /// The position of the run's last durable event.
     pub position: u64,
+    /// How long the events took to become durable, from when they were handed over.
+    pub append_took: Duration,
+    /// Reports that changed nothing, since the loop began.
+    pub stale_reports: u64,
 }
 
 /// Who is told what is durable, on the loop's own thread: it must be quick.
@@ -157,6 +161,7 @@ struct Pending {
     ticket: Ticket,
     events: Vec<Event>,
     at: Timestamp,
+    submitted_at: Timestamp,
     after: After,
 }
 
@@ -240,12 +245,6 @@ impl RunLoop {
         (self.state, self.undecided)
     }
 
-    /// Reports that came too late or twice, and changed nothing.
-    #[must_use]
-    pub fn stale_reports(&self) -> u64 {
-        self.stale_reports
-    }
-
     /// Connects the agent of that index, in this process: its orders go to `orders`.
     pub fn connect(&mut self, agent: AgentIndex, orders: mpsc::Sender<Orders>) {
         match &mut self.link {
@@ -301,13 +300,13 @@ impl RunLoop {
                     continue;
                 }
                 if refresh_is_due {
-                    self.observe(&[], now);
+                    self.observe(&[], now, Duration::ZERO);
                     self.keep_snapshot();
                     self.order_again(now);
                     refresh_at = now.plus(REFRESH_INTERVAL);
                 }
                 if (self.is_over() || self.is_let_go) && self.outbox.is_empty() {
-                    self.observe(&[], now);
+                    self.observe(&[], now, Duration::ZERO);
                     self.finish_snapshots().await;
                     return Ok(());
                 }
@@ -555,8 +554,9 @@ impl RunLoop {
         let name = |agent: AgentIndex| agents.get(agent.get()).map_or("", |agent| agent.spec.id.as_str());
         let records = encoder.encode(state.plan(), &events, &envelope, name);
         let epoch = state.run().epoch;
+        let submitted_at = self.config.clock.now();
         let ticket = self.config.store.submit(Append { epoch, records });
-        self.pending.push_back(Pending { ticket, events, at, after });
+        self.pending.push_back(Pending { ticket, events, at, submitted_at, after });
         Ok(())
     }
 
@@ -574,6 +574,7 @@ impl RunLoop {
 
     fn release(&mut self, answer: (Result<Appended, AppendError>, Pending)) -> Result<(), RunError> {
         let (answer, pending) = answer;
+        let append_took = self.config.clock.now().since(pending.submitted_at);
         let appended =
             answer.map_err(|source| RunError::Store { run: self.state.run().id.clone(), source })?;
         self.position = appended.position + pending.events.len() as u64 - 1;
@@ -588,12 +589,14 @@ impl RunLoop {
         }
         self.send_effects();
         self.say(pending.after);
-        self.observe(&pending.events, pending.at);
+        self.observe(&pending.events, pending.at, append_took);
         Ok(())
     }
 
-    fn observe(&mut self, events: &[Event], at: Timestamp) {
-        (self.config.observer)(&Update { state: &self.state, events, at, position: self.position });
+    fn observe(&mut self, events: &[Event], at: Timestamp, append_took: Duration) {
+        let Self { state, position, stale_reports, config, .. } = self;
+        let (position, stale_reports) = (*position, *stale_reports);
+        (config.observer)(&Update { state, events, at, position, append_took, stale_reports });
     }
 
     fn send_effects(&mut self) {

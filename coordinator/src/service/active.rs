@@ -6,6 +6,7 @@ use crate::codec::Encoder;
 use crate::projection::MilestoneFiles;
 use crate::runtime::{Input, RunConfig, RunError, RunLoop, Shares, Update};
 use crate::store::{EventStore, StreamId};
+use crate::telemetry::{FleetMetrics, Projects, RunMetrics, StoreMetrics};
 use cairn_engine::State;
 use cairn_model::{AgentSpec, Command, Event, Plan, RunId};
 use cairn_shared::clock::Clock;
@@ -16,6 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Messages between a loop and what feeds and empties it.
 const CHANNEL_DEPTH: usize = 64;
+
+/// How runs are coordinated here, for metrics: one owner decides all of it.
+const PATTERN: &str = "direct";
 
 /// What a loop tells the service.
 #[derive(Debug)]
@@ -49,6 +53,15 @@ pub(super) struct Surroundings {
     pub(super) notes: mpsc::UnboundedSender<Note>,
     pub(super) head: watch::Sender<u64>,
     pub(super) shares: Shares,
+    pub(super) metrics: Measures,
+}
+
+/// What is measured of all runs together.
+#[derive(Clone)]
+pub(super) struct Measures {
+    pub(super) projects: Projects,
+    pub(super) store: StoreMetrics,
+    pub(super) fleet: FleetMetrics,
 }
 
 /// How a loop ended.
@@ -140,6 +153,9 @@ impl Active {
 fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime::Observer {
     let mut files = MilestoneFiles::new(&around.state_directory, &run.to_string(), state);
     let (head, notes, run) = (around.head.clone(), around.notes.clone(), run.clone());
+    let Measures { projects, store, fleet } = around.metrics.clone();
+    let mut metrics = RunMetrics::new(state, &run, PATTERN, &projects);
+    let mut stale_reports = 0;
     Box::new(move |update: &Update<'_>| {
         head.send_if_modified(|head| {
             let grows = *head < update.position;
@@ -153,6 +169,12 @@ fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime
                 let _ = notes.send(Note::TakenOver { run: run.clone(), epoch: *epoch });
             }
         }
+        if !update.events.is_empty() {
+            store.appended(update.events.len(), update.append_took);
+        }
+        metrics.observe(update.state, update.events, update.at);
+        fleet.stale_reports(update.stale_reports - stale_reports);
+        stale_reports = update.stale_reports;
         files.observe(update);
     })
 }

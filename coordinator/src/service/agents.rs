@@ -43,6 +43,7 @@ impl Service {
         self.holds.remove(agent);
         self.named.remove(agent);
         if is_expired {
+            self.around.metrics.fleet.leases_expired(1);
             self.write(&SideEvent::LeaseExpired { agent: agent.to_owned(), incarnation });
         }
         let event = SideEvent::AgentLost { agent: agent.to_owned(), incarnation, reason: reason.to_owned() };

@@ -75,12 +75,12 @@ impl Service {
     fn hear_reports(&mut self, said: RunReports, delivery: Delivery) {
         if !self.registry.is_current(&said.agent, said.incarnation, &mut self.actions) {
             // Once it has said hello it tells again what matters.
-            self.stale_reports += said.reports.len() as u64;
+            self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
             delivery.receipt.acknowledge();
             return;
         }
         let Some(active) = RunId::parse(&said.run).and_then(|run| self.runs.get(&run)) else {
-            self.stale_reports += said.reports.len() as u64;
+            self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
             self.order(&said.agent, said.incarnation, &said.run, 0, WireOrder::Forget);
             delivery.receipt.acknowledge();
             return;

@@ -1,6 +1,6 @@
 //! The loop of the service: it hears agents, answers requests, starts and ends the loops of runs.
 
-use super::active::{Active, LoopEnd, Note, Surroundings};
+use super::active::{Active, LoopEnd, Measures, Note, Surroundings};
 use super::config::Route;
 use super::feed::Feed;
 use super::handle::{AgentView, HealthView, Request, SubmitError};
@@ -12,6 +12,7 @@ use super::wishes::{LateWish, Reopen};
 use crate::fleet::{Action, Registry, Timing};
 use crate::runtime::{Input, RunError, Shares, UnsettledCount};
 use crate::store::{AppendError, EventStore, ReadError};
+use crate::telemetry::{FleetMetrics, Projects, StoreMetrics};
 use cairn_engine::{Rejection, State};
 use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Messages of agents that may be read and not settled: some batches of every agent of a large fleet.
@@ -30,6 +32,9 @@ const WINDOW: u16 = 1_024;
 
 /// How long an end in good order may take: appends under way, and the last orders.
 const ENDING_MAY_TAKE: Duration = Duration::from_secs(10);
+
+/// How often the fleet is measured.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Attempts of an agent that are shown.
 const SHOWN_ATTEMPTS: usize = 100;
@@ -56,6 +61,10 @@ pub struct ServiceConfig {
     pub events: bool,
     /// Runs under way at a time; further plans are refused.
     pub max_active_runs: usize,
+    /// Projects that metrics tell apart.
+    pub metric_projects: usize,
+    /// What keeps the events, for metrics: `file`.
+    pub store_backend: &'static str,
 }
 
 /// What was made beside the service, and is ready for it.
@@ -100,8 +109,6 @@ pub struct Service {
     /// Which runs each agent has named lately, with the heartbeat that did last.
     pub(super) named: HashMap<String, HashMap<String, u64>>,
     pub(super) actions: Vec<Action>,
-    /// Reports that came too late or twice, and changed nothing.
-    pub(super) stale_reports: u64,
     /// Messages of agents that runs have not taken in yet.
     pub(super) unsettled: UnsettledCount,
     /// To be cloned by what works beside the service.
@@ -132,6 +139,11 @@ impl Service {
             notes: notes_in,
             head,
             shares: Shares::default(),
+            metrics: Measures {
+                projects: Projects::new(config.metric_projects),
+                store: StoreMetrics::new(config.store_backend),
+                fleet: FleetMetrics::new(),
+            },
         };
         let mut service = Self {
             registry: Registry::new(&config.name, Timing { lease: config.lease }, clock.now()),
@@ -145,7 +157,6 @@ impl Service {
             holds: HashMap::new(),
             named: HashMap::new(),
             actions: Vec::new(),
-            stale_reports: 0,
             unsettled: UnsettledCount::default(),
             ready,
             made,
@@ -181,6 +192,8 @@ impl Service {
             beside.spawn(feed.run());
         }
         self.judge_health();
+        let mut measure = tokio::time::interval(MEASURE_INTERVAL);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
             self.act();
             let now = self.now();
@@ -205,6 +218,7 @@ impl Service {
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
                 Ok(()) = self.health.changed() => self.judge_health(),
+                _ = measure.tick() => self.around.metrics.fleet.observe(&self.agents(0)),
                 () = tokio::time::sleep(wake_in) => {
                     self.judge_hearing();
                     self.registry.tick(self.config.clock.now(), &mut self.actions);
@@ -317,6 +331,7 @@ impl Service {
             Health::Down(cause) => tracing::warn!(%cause, "no connection to agents: dispatch waits"),
             Health::Blocked(cause) => tracing::warn!(%cause, "the broker takes no messages: dispatch waits"),
         }
+        self.around.metrics.fleet.transport(&health);
         self.judge_hearing();
     }
 
@@ -340,7 +355,7 @@ impl Service {
             }
             Request::Wish { run, part, wish, user, reply } => self.wish(&run, part, wish, user, reply),
             Request::Look { run, look } => self.look(&run, look),
-            Request::Agents(reply) => drop(reply.send(self.agents())),
+            Request::Agents(reply) => drop(reply.send(self.agents(SHOWN_ATTEMPTS))),
             Request::Drain { agent, drain, user, reply } => self.drain(&agent, drain, &user, reply),
             Request::Audit { action, user, status } => {
                 drop(self.side_log.write(&SideEvent::RequestMade { action, status }, &user));
@@ -349,7 +364,7 @@ impl Service {
         }
     }
 
-    fn agents(&self) -> Vec<AgentView> {
+    fn agents(&self, shown_attempts: usize) -> Vec<AgentView> {
         let now = self.config.clock.now();
         let view = |member: &crate::fleet::Member| {
             let held = self.holds.get(&member.spec.id).map(Vec::as_slice).unwrap_or_default();
@@ -381,7 +396,7 @@ impl Service {
                 labels: member.spec.labels.clone(),
                 joined_at: member.joined_at.to_string(),
                 heard_seconds_ago: now.since(member.heard_at).as_secs_f64(),
-                attempts: held.iter().take(SHOWN_ATTEMPTS).map(name).collect(),
+                attempts: held.iter().take(shown_attempts).map(name).collect(),
             }
         };
         self.registry.members().map(view).collect()

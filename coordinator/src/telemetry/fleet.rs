@@ -11,6 +11,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 const STATES: [&str; 4] = ["joined", "draining", "silent", "lost"];
 
 /// Metrics of the fleet.
+#[derive(Clone)]
 pub struct FleetMetrics {
     agents: [Gauge; 4],
     slots_used: Gauge,

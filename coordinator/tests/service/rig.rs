@@ -68,6 +68,8 @@ impl Coordinator {
             log_ends: LogEnds::default(),
             events,
             max_active_runs: 10,
+            metric_projects: 10,
+            store_backend: "file",
         };
         let (head_in, head) = watch::channel(0);
         let (handle, requests) = Handle::new(head);

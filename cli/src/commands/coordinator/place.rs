@@ -1,5 +1,6 @@
 //! Where a coordinator keeps things: the state directory, the store, and the file that says where it answers.
 
+use crate::client::URL_FILE;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::runtime::{last_moment, new_id};
@@ -9,9 +10,6 @@ use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The file in the state directory that says where a coordinator answers while it runs.
-const URL_FILE: &str = "coordinator.url";
 
 /// A state directory that is there, by its absolute path.
 pub(super) fn absolute(state: &Path) -> Result<PathBuf, Failure> {

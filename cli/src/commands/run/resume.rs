@@ -12,6 +12,7 @@ use cairn_coordinator::runtime::{LoadError, LoadedRun, Update, find_run, load_ru
 use cairn_coordinator::store::file::LogReader;
 use cairn_engine::RunStatus;
 use std::path::Path;
+use std::time::Duration;
 
 /// Differences between two plans that are shown.
 const MAX_DIFFERENCES: usize = 20;
@@ -91,6 +92,8 @@ fn finish_files(state_directory: &Path, run: &LoadedRun) {
             events: &[],
             at: run.state.last_event_at(),
             position: run.position,
+            append_took: Duration::ZERO,
+            stale_reports: 0,
         });
     }
 }

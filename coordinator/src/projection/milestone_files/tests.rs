@@ -3,6 +3,7 @@
 use super::*;
 use crate::insight::tests::{agent, command, submitted_state};
 use cairn_model::{AgentIndex, Command, FailureKind, Outcome, Report, ReportKind, Timestamp};
+use std::time::Duration;
 
 const PLAN: &str = "
 version: 1
@@ -40,12 +41,17 @@ fn running() -> State {
     state
 }
 
+fn update<'a>(state: &'a State, events: &'a [Event]) -> Update<'a> {
+    let at = state.last_event_at();
+    Update { state, events, at, position: 0, append_took: Duration::ZERO, stale_reports: 0 }
+}
+
 /// Shows the files what has happened, and that nothing more is on its way.
 fn show(files: &mut MilestoneFiles, state: &State, events: &[Event]) {
     if !events.is_empty() {
-        files.observe(&Update { state, events, at: state.last_event_at(), position: 0 });
+        files.observe(&update(state, events));
     }
-    files.observe(&Update { state, events: &[], at: state.last_event_at(), position: 0 });
+    files.observe(&update(state, &[]));
 }
 
 #[test]

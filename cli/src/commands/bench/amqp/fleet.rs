@@ -1,8 +1,8 @@
 //! A coordinator and an agent as users have them: processes of this very program, on a broker that is given.
 
 use super::QueueType;
+use crate::client::URL_FILE;
 use crate::client::{self, Body, Client, Target, Token};
-use crate::commands::coordinator::URL_FILE;
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::codec::Decoder;
 use cairn_coordinator::http::model::{AgentList, SubmittedBody};
