@@ -233,8 +233,14 @@ impl Machine {
         if self.tell_state(id, now, actions) || self.declines(id, actions) {
             return;
         }
+        let waits = self.fleet.is_some() && terms.awaits_grant;
+        if !waits && terms.work == Work::Timer(Duration::ZERO) {
+            // It has ended before anything could be said of it: its end says all.
+            self.enqueue(id, terms, now, actions);
+            return;
+        }
         self.record(Fact::Accepted(id), actions);
-        if self.fleet.is_some() && terms.awaits_grant {
+        if waits {
             self.await_grant(id, terms, now, actions);
             return;
         }

@@ -84,6 +84,18 @@ fn what_is_said_and_done_comes_after_its_record() {
 }
 
 #[test]
+fn of_what_ends_at_once_only_the_end_is_recorded_and_told() {
+    let mut rig = Rig::new(1, &[]);
+    let nothing = || Terms::from(Work::Timer(Duration::ZERO));
+    assert_eq!(rig.take(id(0), nothing()), rig.end(id(0), Outcome::Completed, at(0)));
+    assert_eq!(rig.take(id(0), nothing()), rig.end(id(0), Outcome::Completed, at(0))[1..], "offered again");
+    rig.give(Input::Acknowledge { id: id(0) });
+    assert_eq!((rig.take(id(0), nothing()), rig.machine.is_empty()), (vec![], true));
+    let waits = rig.take(id(1), Terms { awaits_grant: true, ..nothing() });
+    assert_eq!(waits, [Action::Record(Fact::Accepted(id(1))), accepted(id(1), true)]);
+}
+
+#[test]
 fn nothing_starts_before_the_grant_and_it_is_asked_for_again() {
     let mut rig = Rig::new(1, &[]);
     let taken = rig.take(id(0), awaiting());
