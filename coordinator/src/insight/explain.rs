@@ -3,13 +3,14 @@
 use super::path::Timing;
 use cairn_engine::{AgentState, Class, MilestoneStatus, State, Taken, TaskStatus, could_ever_run};
 use cairn_model::{AgentIndex, Failure, MilestoneIndex, NodeIndex, NodeKind, TaskIndex};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Needs, and agents, of a reason that are listed; the others are counted.
 pub const MAX_LISTED: usize = 20;
 
 /// Where a task stands, why, and how much depends on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The run; none, if a plan alone is explained.
     pub run: Option<String>,
@@ -36,7 +37,7 @@ pub struct Explanation {
 }
 
 /// Why a task stands where it does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// It waits for what it needs.
@@ -143,7 +144,7 @@ pub enum Reason {
 }
 
 /// What is waited for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// What is not completed yet, at most [`MAX_LISTED`].
     pub needs: Vec<Need>,
@@ -152,33 +153,33 @@ pub struct Waiting {
 }
 
 /// A task or milestone that another task waits for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Need {
     /// `milestone/task`, or a milestone.
     pub id: String,
     /// Where it stands.
-    pub status: &'static str,
+    pub status: Cow<'static, str>,
     /// Why it failed.
     pub error: Option<FailureView>,
 }
 
 /// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailureView {
     /// The stable name of the cause.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What a person reads.
     pub message: String,
 }
 
 impl From<&Failure> for FailureView {
     fn from(failure: &Failure) -> Self {
-        Self { kind: failure.kind.name(), message: failure.message.clone() }
+        Self { kind: failure.kind.name().into(), message: failure.message.clone() }
     }
 }
 
 /// What an agent has of what a task asks for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentRoom {
     /// Its name.
     pub agent: String,
@@ -193,7 +194,7 @@ pub struct AgentRoom {
 }
 
 /// How much of a resource is wanted, there, and free.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResourceRoom {
     /// Its name.
     pub name: String,
@@ -315,12 +316,16 @@ fn waiting_for(state: &State, node: NodeIndex) -> Waiting {
 
 fn task_need(state: &State, task: TaskIndex) -> Need {
     let status = state.task(task).status.name();
-    Need { id: state.plan().task_name(task), status, error: state.failure(task).map(FailureView::from) }
+    Need {
+        id: state.plan().task_name(task),
+        status: status.into(),
+        error: state.failure(task).map(FailureView::from),
+    }
 }
 
 fn milestone_need(state: &State, milestone: MilestoneIndex) -> Need {
     let status = state.milestone(milestone).status.name();
-    Need { id: state.plan().milestone(milestone).id.clone(), status, error: None }
+    Need { id: state.plan().milestone(milestone).id.clone(), status: status.into(), error: None }
 }
 
 /// Who holds the task back although it might run.

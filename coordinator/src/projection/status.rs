@@ -220,7 +220,7 @@ fn error(state: &State, task: TaskIndex) -> Option<FailureView> {
             let cause = state.task(task).skipped_because_of()?;
             let status = state.task(cause).status.name();
             let message = format!("{} is {status}", state.plan().task_name(cause));
-            Some(FailureView { kind: "skipped", message })
+            Some(FailureView { kind: "skipped".into(), message })
         }
         _ => None,
     }

@@ -149,7 +149,7 @@ async fn a_coordinator_that_comes_back_adopts_what_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_its_agent_does_not_know_any_more_is_made_again() {
+async fn an_attempt_that_its_agent_does_not_know_any_more_is_offered_to_it_again() {
     let ((_keep, state), transport) = (state(), transport());
     let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
     let mut agent = Agent::join(&transport, "a1", 1).await;
@@ -164,13 +164,13 @@ async fn an_attempt_that_its_agent_does_not_know_any_more_is_made_again() {
     let again = soon(async {
         loop {
             let (_, again) = agent.offer().await;
-            if again.task == offer.task && again.attempt > offer.attempt {
+            if again.task == offer.task {
                 return again;
             }
         }
     })
     .await;
-    assert_eq!(again.attempt, 2);
+    assert_eq!(again.attempt, offer.attempt, "a heartbeat may be older than what it says");
     coordinator.stop().await;
 }
 

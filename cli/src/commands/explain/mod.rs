@@ -1,9 +1,11 @@
 //! `cairn explain`: why things are as they are: the critical path, the score, why a task waits.
 
 mod overview;
+mod remote;
 mod size;
 mod task;
 
+use crate::client;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::plan_file;
@@ -56,6 +58,12 @@ impl Subject {
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let topic = args.topic.as_deref();
     let is_size = matches!(topic, Some("scale" | "storage" | "pattern"));
+    if !is_plan(&args.subject)
+        && let Some(client) = client::named(context)?
+    {
+        client::block_on(remote::explain(&args.subject, topic, is_size, &client, context))?;
+        return Ok(Exit::Done);
+    }
     let subject = if is_plan(&args.subject) { of_plan(args)? } else { of_run(args, context, is_size)? };
     match topic {
         None => overview::explain(&subject, context)?,

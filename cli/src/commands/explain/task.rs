@@ -10,8 +10,8 @@ use cairn_agent::runner::harmless;
 use cairn_coordinator::insight::{
     AgentRoom, Explanation, FailureView, Need, Reason, ResourceRoom, Waiting, explain_task,
 };
-use cairn_engine::State;
-use cairn_model::{TaskIndex, Timestamp};
+use cairn_model::Timestamp;
+use cairn_shared::clock::Clock;
 use std::time::Duration;
 
 /// Explains a task.
@@ -37,19 +37,39 @@ pub fn explain(subject: &Subject, name: &str, context: &Context) -> Result<(), F
     let is_unfinished = subject.is_run && !subject.state.run().status.is_final();
     let writer = if is_unfinished { writer(context) } else { None };
     let nobody_works = is_unfinished && writer.is_none();
-    let shown = Shown { subject, now: now(&subject.state, writer.as_ref()), style: Style::stdout(context) };
-    print_text(&shown.text(task, &explanation, nobody_works))
+    let (state, plan) = (&subject.state, subject.plan());
+    let shown = Shown {
+        is_run: subject.is_run,
+        fails_fast: Some(state.run().options.fail_fast),
+        expected: plan.expected_duration(task),
+        nobody_works,
+        now: now(state, writer.as_ref()),
+        style: Style::stdout(context),
+    };
+    print_text(&shown.text(&explanation))
 }
 
-struct Shown<'a> {
-    subject: &'a Subject,
+/// What a coordinator says of a task, for people.
+pub fn told(explanation: &Explanation, style: Style) -> String {
+    let now = Clock::start(Timestamp(0)).now();
+    let shown = Shown { is_run: true, fails_fast: None, expected: None, nobody_works: false, now, style };
+    shown.text(explanation)
+}
+
+struct Shown {
+    is_run: bool,
+    /// Whether one failure ends the run, if that is known.
+    fails_fast: Option<bool>,
+    /// How long the plan says that the task takes, if that is known.
+    expected: Option<Duration>,
+    /// The run is to go on, and no process is there for it.
+    nobody_works: bool,
     now: Timestamp,
     style: Style,
 }
 
-impl Shown<'_> {
-    fn text(&self, task: TaskIndex, explanation: &Explanation, nobody_works: bool) -> String {
-        let state = &self.subject.state;
+impl Shown {
+    fn text(&self, explanation: &Explanation) -> String {
         let mut out = self.style.paint(Paint::Bold, &explanation.task);
         if let Some(run) = &explanation.run {
             out.push_str(&format!(" is {} in {run}", self.style.state(explanation.status)));
@@ -60,7 +80,7 @@ impl Shown<'_> {
         if lines.is_empty() {
             lines.push("needs nothing: it can be started first".to_owned());
         }
-        if nobody_works && !explanation.status.is_final() {
+        if self.nobody_works && !explanation.status.is_final() {
             lines.push("no process works on the run now: `cairn status` says how to continue it".to_owned());
         }
         if explanation.attempt > 0 {
@@ -69,20 +89,20 @@ impl Shown<'_> {
             let note = if not_counted { " (attempts that were lost are not counted)" } else { "" };
             lines.push(format!("{allowed}{note}, {} failed", explanation.failures));
         }
-        lines.push(self.importance(state, task, explanation));
+        lines.push(self.importance(explanation));
         for line in lines {
             out.push_str(&format!("  {line}\n"));
         }
         out
     }
 
-    fn importance(&self, state: &State, task: TaskIndex, explanation: &Explanation) -> String {
+    fn importance(&self, explanation: &Explanation) -> String {
         let place = format!(
             "place {} of {} in the order of start",
             grouped(u64::from(explanation.rank)),
             grouped(explanation.tasks as u64)
         );
-        let expected = match state.plan().expected_duration(task) {
+        let expected = match self.expected {
             Some(expected) if !expected.is_zero() => format!("{} expected, ", duration(expected)),
             _ => String::new(),
         };
@@ -171,7 +191,7 @@ impl Shown<'_> {
                 Some(cause) => format!("skipped because of {}", self.need(cause)),
                 None => "skipped because of another task".to_owned(),
             }],
-            Reason::Cancelled if self.subject.state.run().options.fail_fast => {
+            Reason::Cancelled if self.fails_fast == Some(true) => {
                 vec!["cancelled when another task had failed: the run has `--fail-fast`".to_owned()]
             }
             Reason::Cancelled => vec!["somebody cancelled it, or the run with it".to_owned()],
@@ -188,7 +208,7 @@ impl Shown<'_> {
     }
 
     fn need(&self, need: &Need) -> String {
-        if !self.subject.is_run {
+        if !self.is_run {
             return need.id.clone();
         }
         let why = need.error.as_ref().map_or_else(String::new, |error| format!(": {}", said(error)));
