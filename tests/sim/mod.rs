@@ -13,7 +13,7 @@ mod agents;
 mod checker;
 mod coordinator;
 mod plans;
-mod random;
+pub mod random;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
