@@ -14,7 +14,7 @@ mod checker;
 mod coordinator;
 mod fleet;
 mod plans;
-mod random;
+pub mod random;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
