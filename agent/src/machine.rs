@@ -50,8 +50,13 @@ struct Ended {
 /// What is said of an attempt that waits for a slot, or has just started.
 const ACCEPTED: ReportKind = ReportKind::Accepted { awaits_grant: false };
 
-/// In place of an epoch: the run is over, and no order about it is current.
-const OVER: u64 = u64::MAX;
+/// Who owns a run, as far as was heard.
+#[derive(Clone, Copy, Debug)]
+struct RunEpoch {
+    highest: u64,
+    /// That owner said that the run is over: none of its orders is current.
+    is_over: bool,
+}
 
 /// The attempts of one agent.
 #[derive(Clone, Debug)]
@@ -66,8 +71,8 @@ pub struct Machine {
     ended: BTreeMap<AttemptId, Ended>,
     /// Of each task of a run that is not over, the highest attempt that was acknowledged: at most a row a task.
     settled: BTreeMap<(u32, TaskIndex), u32>,
-    /// The highest epoch heard of each run; [`OVER`] of one that is over. A row a run.
-    epochs: BTreeMap<u32, u64>,
+    /// The highest epoch heard of each run. A row a run.
+    epochs: BTreeMap<u32, RunEpoch>,
     /// Orders of an epoch that is over, or about an attempt that is settled.
     stale_orders: u64,
 }
@@ -127,10 +132,10 @@ impl Machine {
                     self.recall(|of| of == run, now, actions);
                 }
             }
-            Input::Forget { run } => self.forget(run, actions),
+            Input::Forget { run, epoch } => self.forget(run, epoch, actions),
             Input::ProcessStarted { id, at } => self.started(id, at),
             Input::ProcessProgress { id, permille, message } => {
-                if self.running.contains_key(&id) && self.epochs.get(&id.run) != Some(&OVER) {
+                if self.running.contains_key(&id) && !self.is_over(id.run) {
                     self.announce(id, actions);
                     actions.push(Action::Report(id, ReportKind::Progress { permille, message }));
                 }
@@ -176,11 +181,23 @@ impl Machine {
     }
 
     fn is_current(&mut self, run: u32, epoch: u64) -> bool {
-        let highest = self.epochs.entry(run).or_insert(epoch);
-        *highest = epoch.max(*highest);
-        let current = *highest == epoch && epoch != OVER;
+        let known = self.hear_epoch(run, epoch);
+        let current = known.highest == epoch && !known.is_over;
         self.stale_orders += u64::from(!current);
         current
+    }
+
+    /// Takes in who spoke of a run. A run that was over goes on when it has a later owner: it was retried.
+    fn hear_epoch(&mut self, run: u32, epoch: u64) -> RunEpoch {
+        let known = self.epochs.entry(run).or_insert(RunEpoch { highest: epoch, is_over: false });
+        if epoch > known.highest {
+            *known = RunEpoch { highest: epoch, is_over: false };
+        }
+        *known
+    }
+
+    fn is_over(&self, run: u32) -> bool {
+        self.epochs.get(&run).is_some_and(|known| known.is_over)
     }
 
     /// Whether the end of the attempt, or of a later one of the task, is durable: there is no more to say of it.
@@ -213,8 +230,13 @@ impl Machine {
     }
 
     /// Whatever should still be there of a run that is over is ended and not reported.
-    fn forget(&mut self, run: u32, actions: &mut Vec<Action>) {
-        self.epochs.insert(run, OVER);
+    fn forget(&mut self, run: u32, epoch: u64, actions: &mut Vec<Action>) {
+        if self.hear_epoch(run, epoch).highest > epoch {
+            // It goes on under a later owner.
+            self.stale_orders += 1;
+            return;
+        }
+        self.epochs.insert(run, RunEpoch { highest: epoch, is_over: true });
         self.queue.retain(|id, _| id.run != run);
         self.forget_waiting(run);
         self.ended.retain(|id, _| id.run != run);
@@ -312,9 +334,9 @@ impl Machine {
     }
 
     fn started(&mut self, id: AttemptId, at: Timestamp) {
-        if let Some(running) = self.running.get_mut(&id)
+        if !self.is_over(id.run)
+            && let Some(running) = self.running.get_mut(&id)
             && running.started_at.is_none()
-            && self.epochs.get(&id.run) != Some(&OVER)
         {
             running.started_at = Some(at);
             self.unannounced.insert((at.plus(START_ANNOUNCED_AFTER), id));
@@ -376,7 +398,7 @@ impl Machine {
         if let (Some(reason), Outcome::Stopped) = (running.lost, &ended.outcome) {
             ended.outcome = Outcome::Lost { reason };
         }
-        if self.epochs.get(&id.run) != Some(&OVER) {
+        if !self.is_over(id.run) {
             self.ends(id, ended, now, actions);
         }
     }

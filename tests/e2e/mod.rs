@@ -2,8 +2,8 @@
 
 mod examples;
 mod interrupt;
-mod kill;
+pub mod kill;
 mod readme;
-mod real_input;
+pub mod real_input;
 pub mod support;
 mod trouble;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 /// The folder of real inputs; `None`, visibly, where it is missing and nobody insists.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
-fn data() -> Option<PathBuf> {
+pub fn data() -> Option<PathBuf> {
     let path = std::env::var_os("CAIRN_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     if path.is_dir() {
         return Some(path);

@@ -2,6 +2,7 @@
 
 mod alone;
 mod bench;
+mod chaos;
 mod control;
 mod frozen;
 mod python;
@@ -11,3 +12,4 @@ mod runs;
 mod scrape;
 mod support;
 mod timeouts;
+mod traces;

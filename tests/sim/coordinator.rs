@@ -262,7 +262,7 @@ impl World {
                 Effect::Ended => {
                     for agent in 0..self.agents.len() {
                         let life = self.life(agent);
-                        self.send(agent, &Happening::Order(life, Input::Forget { run: 0 }));
+                        self.send(agent, &Happening::Order(life, Input::Forget { run: 0, epoch }));
                     }
                     continue;
                 }

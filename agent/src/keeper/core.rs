@@ -138,7 +138,7 @@ impl Core {
                 WireOrder::Acknowledge(of) => Input::Acknowledge { id: id_of(of.task, of.attempt) },
                 WireOrder::Recall => Input::Recall { run: number, epoch },
                 WireOrder::Forget => {
-                    self.forget(number, now);
+                    self.forget(number, epoch, now);
                     continue;
                 }
             };
@@ -147,6 +147,7 @@ impl Core {
         if let Some(epoch) = self.machine.epoch(number)
             && self.epochs.insert(number, epoch) != Some(epoch)
         {
+            self.runs.goes_on(number);
             self.batch.push(Record::Epoch { run: number, epoch });
         }
     }
@@ -185,9 +186,13 @@ impl Core {
         }
     }
 
-    fn forget(&mut self, number: u32, now: Timestamp) {
+    fn forget(&mut self, number: u32, epoch: u64, now: Timestamp) {
+        self.give(Input::Forget { run: number, epoch }, now);
+        if self.machine.epoch(number).is_some() {
+            // It goes on under a later owner.
+            return;
+        }
         let ids: Vec<_> = self.offers.keys().copied().filter(|id| id.run == number).collect();
-        self.give(Input::Forget { run: number }, now);
         ids.into_iter().for_each(|id| self.settle(id));
         self.after.extend(self.runs.name(number).map(|name| Deed::Over(name.to_owned())));
         self.epochs.remove(&number);
@@ -299,10 +304,10 @@ impl Core {
         let mut records = vec![Record::Life { format: FORMAT, agent, incarnation: self.incarnation }];
         for (number, name, is_over) in self.runs.iter() {
             records.push(Record::Run { number, name: name.to_owned() });
-            match self.machine.epoch(number) {
-                Some(epoch) => records.push(Record::Epoch { run: number, epoch }),
-                None if is_over => records.push(Record::Forgotten { run: number }),
-                None => {}
+            records
+                .extend(self.machine.highest_epoch(number).map(|epoch| Record::Epoch { run: number, epoch }));
+            if is_over {
+                records.push(Record::Forgotten { run: number });
             }
         }
         records.extend(self.machine.settled().map(|id| Record::Settled(id.into())));
@@ -333,6 +338,7 @@ impl Core {
                 Record::Epoch { run, epoch } => {
                     self.machine.restore_epoch(run, epoch);
                     self.epochs.insert(run, epoch);
+                    self.runs.goes_on(run);
                 }
                 Record::Offered { key, awaits_grant, offer } => {
                     known.of(key).offer = Some((offer, awaits_grant));
@@ -353,7 +359,9 @@ impl Core {
                 }
                 Record::Forgotten { run } => {
                     known.forget(run);
-                    self.machine.handle(Input::Forget { run }, now, &mut self.actions);
+                    let epoch = self.machine.highest_epoch(run).unwrap_or_default();
+                    self.machine.handle(Input::Forget { run, epoch }, now, &mut self.actions);
+                    self.epochs.remove(&run);
                     if let Some(oldest) = self.runs.is_over(run) {
                         self.machine.drop_run(oldest);
                     }

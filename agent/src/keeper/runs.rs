@@ -58,6 +58,11 @@ impl Runs {
         Some(oldest)
     }
 
+    /// The run goes on: it was retried.
+    pub fn goes_on(&mut self, number: u32) {
+        self.over.retain(|over| *over != number);
+    }
+
     /// All runs, by number.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &str, bool)> {
         self.names.iter().map(|(&number, name)| (number, name.as_str(), self.over.contains(&number)))

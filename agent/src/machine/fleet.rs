@@ -1,7 +1,7 @@
 //! What a machine of a fleet does beyond one in the coordinator's process: grants, resources, the lease's end, draining,
 //! saying things again, and its state after a restart.
 
-use super::{ACCEPTED, Action, AttemptId, Ended, Fact, Machine, OVER, Queue, Terms, Work};
+use super::{ACCEPTED, Action, AttemptId, Ended, Fact, Machine, Queue, Terms, Work};
 use cairn_model::{Outcome, ReportKind, TaskIndex, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -163,19 +163,24 @@ impl Machine {
 
     /// Puts back the highest epoch that was heard for a run.
     pub fn restore_epoch(&mut self, run: u32, epoch: u64) {
-        let highest = self.epochs.entry(run).or_insert(epoch);
-        *highest = epoch.max(*highest);
+        self.hear_epoch(run, epoch);
     }
 
     /// The highest epoch that was heard for a run that is not over.
     #[must_use]
     pub fn epoch(&self, run: u32) -> Option<u64> {
-        self.epochs.get(&run).copied().filter(|&epoch| epoch != OVER)
+        self.epochs.get(&run).filter(|known| !known.is_over).map(|known| known.highest)
+    }
+
+    /// The highest epoch that was heard for a run, which may be over.
+    #[must_use]
+    pub fn highest_epoch(&self, run: u32) -> Option<u64> {
+        self.epochs.get(&run).map(|known| known.highest)
     }
 
     /// Drops what is left of a run that is over: orders about it would be obeyed again.
     pub fn drop_run(&mut self, run: u32) {
-        if self.epochs.get(&run) == Some(&OVER) {
+        if self.is_over(run) {
             self.epochs.remove(&run);
         }
     }

@@ -265,7 +265,7 @@ fn a_start_is_announced_once_and_told_when_asked() {
     );
     assert_eq!(rig.give(Input::Recall { run: 0, epoch: 1 }), [started]);
     assert_eq!(rig.give(Input::Recall { run: 3, epoch: 1 }), []);
-    rig.give(Input::Forget { run: 0 });
+    rig.give(Input::Forget { run: 0, epoch: 1 });
     assert!(rig.machine.holds().is_empty());
     assert_eq!(Rig::starts(&rig.take(id(7), Work::Process.into())), [], "the run is over");
     rig.machine.drop_run(0);

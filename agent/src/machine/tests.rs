@@ -218,9 +218,10 @@ fn of_a_run_that_is_over_nothing_is_left_and_nothing_comes_back() {
     rig.stop(id(3, 1));
     let other = AttemptId { run: 1, ..id(0, 1) };
     rig.give(Input::Offer { id: other, epoch: 1, work: Work::Process });
-    assert_eq!(rig.give(Input::Forget { run: 0 }), [Action::Stop(id(0, 1))]);
-    assert_eq!(rig.give(Input::Forget { run: 0 }), []);
-    assert_eq!((rig.started(id(0, 1)), rig.tick(5000), rig.recall(u64::MAX)), (vec![], vec![], vec![]));
+    assert_eq!(rig.give(Input::Forget { run: 0, epoch: EPOCH - 1 }), [], "an earlier owner has no say");
+    assert_eq!(rig.give(Input::Forget { run: 0, epoch: EPOCH }), [Action::Stop(id(0, 1))]);
+    assert_eq!(rig.give(Input::Forget { run: 0, epoch: EPOCH }), []);
+    assert_eq!((rig.started(id(0, 1)), rig.tick(5000), rig.recall(EPOCH)), (vec![], vec![], vec![]));
     assert_eq!(
         rig.finished(id(0, 1), Outcome::Stopped),
         [Action::Start(other)],

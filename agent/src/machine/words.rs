@@ -90,10 +90,12 @@ pub enum Input {
         /// The epoch of who asks; from here on, orders of those before are refused.
         epoch: u64,
     },
-    /// The run is over, durably: nothing of it is asked for again, whoever asks.
+    /// The run is over, durably: nothing of it is asked for again, until it has a later owner, who retries it.
     Forget {
         /// The agent's own number for the run.
         run: u32,
+        /// The epoch of who says so.
+        epoch: u64,
     },
     /// A process has started.
     ProcessStarted {

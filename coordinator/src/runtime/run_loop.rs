@@ -280,6 +280,13 @@ impl RunLoop {
         self.decide(command, After::default()).map_err(|(rejection, _)| rejection)
     }
 
+    /// Decides what the loop is started for, before anything else: who owns the run, and what becomes of one that had
+    /// ended. What follows goes out once the loop runs.
+    pub fn begin(&mut self, first: impl IntoIterator<Item = Input>) {
+        self.undecided.extend(first);
+        self.take_in();
+    }
+
     /// Runs until the run has ended, or has been interrupted and nothing of it is out any more, and all of that is
     /// durable.
     ///
@@ -305,7 +312,8 @@ impl RunLoop {
                     self.order_again(now);
                     refresh_at = now.plus(REFRESH_INTERVAL);
                 }
-                if (self.is_over() || self.is_let_go) && self.outbox.is_empty() {
+                let is_done = self.is_over() && self.undecided.is_empty();
+                if (is_done || self.is_let_go) && self.outbox.is_empty() {
                     self.observe(&[], now, Duration::ZERO);
                     self.finish_snapshots().await;
                     return Ok(());

@@ -41,6 +41,8 @@ pub(super) struct Begin {
     pub(super) plan_hash: String,
     /// Who submitted it.
     pub(super) user: String,
+    /// What is decided before all else.
+    pub(super) first: Vec<Input>,
 }
 
 /// What all loops share.
@@ -103,6 +105,7 @@ impl Active {
         let mut owner =
             RunLoop::new(config, begin.state, Encoder::new(&begin.run.to_string(), begin.versions));
         owner.connect_fleet(parcels_in, around.shares.of(&begin.run.to_string()));
+        owner.begin(begin.first);
         let run = begin.run;
         let driven = async move {
             let porter = tokio::spawn(porter);
@@ -143,10 +146,15 @@ impl Active {
     }
 
     /// Hands a command to the loop that nobody waits for.
-    pub(super) fn command(&self, command: Command) {
-        let (reply, _) = oneshot::channel();
-        self.send(Input::Command { command, user: None, reply });
+    fn command(&self, command: Command) {
+        self.send(unasked(command));
     }
+}
+
+/// A command that nobody waits for.
+pub(super) fn unasked(command: Command) -> Input {
+    let (reply, _) = oneshot::channel();
+    Input::Command { command, user: None, reply }
 }
 
 /// What is done with all that is durable.

@@ -80,8 +80,8 @@ impl Service {
             return;
         }
         let Some(active) = RunId::parse(&said.run).and_then(|run| self.runs.get(&run)) else {
+            // The run is over. That it may be forgotten is said to the next heartbeat, which names the epoch.
             self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
-            self.order(&said.agent, said.incarnation, &said.run, 0, WireOrder::Forget);
             delivery.receipt.acknowledge();
             return;
         };

@@ -1,6 +1,6 @@
 //! How plans become runs, and how runs of the log are taken up again.
 
-use super::active::{Active, Begin};
+use super::active::{Active, Begin, unasked};
 use super::handle::{Submission, SubmitError, Submitted};
 use super::keys::Keys;
 use super::service::{Ready, Service, ServiceError};
@@ -178,21 +178,17 @@ impl Service {
             milestones: plan.milestones().len() as u64,
             key: submission.key,
         };
-        let begin = Begin {
+        let (accepted, durable) = oneshot::channel();
+        let command = Command::Submit(Box::new(submitted));
+        let submit = Input::Command { command, user: None, reply: accepted };
+        self.begin(Begin {
             run: run.clone(),
             state: State::new(plan, graph),
             versions: HashMap::new(),
             plan_hash,
             user: submission.user,
-        };
-        let active = self.begin(begin);
-        let (accepted, durable) = oneshot::channel();
-        active.send(Input::Command {
-            command: Command::Submit(Box::new(submitted)),
-            user: None,
-            reply: accepted,
+            first: vec![submit, unasked(Command::TakeOver { epoch: 1 })],
         });
-        active.command(Command::TakeOver { epoch: 1 });
         self.introduce_fleet(&run);
         tracing::info!(%run, "run submitted");
         tokio::spawn(async move {
@@ -207,11 +203,11 @@ impl Service {
     }
 
     /// Starts the loop of a run.
-    pub(super) fn begin(&mut self, begin: Begin) -> &Active {
+    fn begin(&mut self, begin: Begin) {
         let run = begin.run.clone();
         let (active, driven) = Active::start(begin, &self.around);
         self.loops.spawn(driven);
-        self.runs.entry(run).insert_entry(active).into_mut()
+        self.runs.insert(run, active);
     }
 
     /// The first run of the project whose stream is still empty.
@@ -259,7 +255,7 @@ impl Service {
                     load_run(&directory, &reader, &summary, None)
                 });
                 match loaded.await {
-                    Ok(Ok(loaded)) => self.take_over(run, loaded).await?,
+                    Ok(Ok(loaded)) => self.take_over(run, loaded, None).await?,
                     Ok(Err(error)) => {
                         tracing::error!(%run, %error, "a run cannot be read, and is left alone")
                     }
@@ -270,8 +266,13 @@ impl Service {
         Ok(())
     }
 
-    /// Becomes the owner of a run of the log.
-    pub(super) async fn take_over(&mut self, run: RunId, loaded: LoadedRun) -> Result<(), AppendError> {
+    /// Becomes the owner of a run of the log; `then` is what it is taken over for.
+    pub(super) async fn take_over(
+        &mut self,
+        run: RunId,
+        loaded: LoadedRun,
+        then: Option<Input>,
+    ) -> Result<(), AppendError> {
         let epoch = self.config.store.next_epoch(&StreamId::new(run.to_string())).await?;
         let epoch = epoch.max(loaded.state.run().epoch + 1);
         let now = self.now();
@@ -279,14 +280,14 @@ impl Service {
             self.registry.expect(&agent.spec, now, &mut self.actions);
         }
         tracing::info!(%run, epoch, "run taken over");
-        let begin = Begin {
+        self.begin(Begin {
             run: run.clone(),
             state: loaded.state,
             versions: loaded.versions,
             plan_hash: loaded.submitted.plan_hash,
             user: self.config.name.clone(),
-        };
-        self.begin(begin).command(Command::TakeOver { epoch });
+            first: [unasked(Command::TakeOver { epoch })].into_iter().chain(then).collect(),
+        });
         self.introduce_fleet(&run);
         Ok(())
     }

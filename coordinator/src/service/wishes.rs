@@ -90,14 +90,18 @@ impl Service {
         if self.runs.contains_key(&run) {
             return self.wish(&run.to_string(), part, wish, user, reply);
         }
-        if let Err(error) = command(loaded.state.plan(), &run, &part, wish.clone()) {
-            return drop(reply.send(Err(error)));
-        }
-        if let Err(error) = self.take_over(run.clone(), loaded).await {
+        let command = match command(loaded.state.plan(), &run, &part, wish.clone()) {
+            Ok(command) => command,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        // Decided before anything else: a loop whose run has ended ends.
+        let (answer, durable) = oneshot::channel();
+        let first = Input::Command { command, user: Some(user.clone()), reply: answer };
+        if let Err(error) = self.take_over(run.clone(), loaded, Some(first)).await {
             return drop(reply.send(Err(WishError::Unavailable { reason: error.to_string() })));
         }
         self.submissions.forget(&run);
-        self.wish(&run.to_string(), part, wish, user, reply);
+        tokio::spawn(pass_on(durable, run, Wished { part, wish, user, reply }, self.ready.clone()));
     }
 
     /// Shows a run: where it is under way in its loop, else as the log tells it.

@@ -204,3 +204,23 @@ async fn ended_runs_are_looked_at_after_a_restart() {
     assert_eq!(coordinator.submit(THREE).await, "apollo.2");
     coordinator.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_has_ended_is_retried() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    let run = coordinator.submit("version: 1\nproject: apollo\ntasks: [{id: a, exec: [x]}]\n").await;
+    for round in 1..=20 {
+        let (_, offer) = agent.offer().await;
+        assert_eq!(offer.attempt, round);
+        agent.fail(&run, &offer).await;
+        assert_eq!(coordinator.ended(&run).await, RunStatus::Failed);
+        // At once: the loop of the run may be ending still.
+        coordinator.wish(&run, Wish::Retry { downstream: false }).await.unwrap();
+    }
+    let (_, offer) = agent.offer().await;
+    agent.finish(&run, &offer).await;
+    assert_eq!(coordinator.ended(&run).await, RunStatus::Completed);
+    coordinator.stop().await;
+}

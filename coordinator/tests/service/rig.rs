@@ -266,6 +266,16 @@ impl Agent {
         self.report(run, task, attempt, kind).await;
     }
 
+    pub async fn fail(&mut self, run: &str, offer: &Offer) {
+        let outcome = WireOutcome::Failed {
+            kind: "exit_code".to_owned(),
+            exit_code: Some(1),
+            message: "no".to_owned(),
+        };
+        let kind = WireReportKind::Finished { outcome, started_micros: 0, finished_micros: 0 };
+        self.report(run, offer.task, offer.attempt, kind).await;
+    }
+
     /// The next message for it.
     pub async fn heard(&mut self) -> ToAgent {
         let delivery = soon(self.orders.recv()).await.expect("a message");

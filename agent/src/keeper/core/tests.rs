@@ -168,5 +168,13 @@ fn a_run_that_is_over_stays_over_in_the_next_life() {
         after.restore(records, NOW);
         after.obey((1, false, false), orders(7, vec![offer(8)]), NOW);
         assert!(after.holds().is_empty() && !after.machine.is_under_way(id(8)));
+        // Until it is retried, by a later owner; what was said late of its end before is nothing then.
+        after.obey((2, false, false), RunOrders { epoch: 8, ..orders(7, vec![offer(8)]) }, NOW);
+        assert!(after.machine.is_under_way(id(8)));
+        after.obey((3, false, false), orders(7, vec![WireOrder::Forget]), NOW);
+        assert!(after.machine.is_under_way(id(8)));
+        let mut next = core();
+        next.restore(after.snapshot(), NOW);
+        assert_eq!(next.holds().len(), 1);
     }
 }
