@@ -3,6 +3,9 @@
 //! The agent counts from the moment at which it sent the newest beat that was answered: the coordinator counts from when
 //! it heard it, which is later. The agent stops at 80 % of the lease, so that its processes are gone when the coordinator
 //! gives their tasks to others.
+//!
+//! A welcome answers no beat, and may be as late as any message. So it only says how long a lease is: nothing starts
+//! before the first beat is answered. What is queued until then is given back if no answer comes.
 
 use cairn_model::Timestamp;
 use std::collections::VecDeque;
@@ -20,8 +23,12 @@ const MAX_BEATS: usize = 256;
 pub struct Lease {
     length: Duration,
     beats: VecDeque<(u64, Timestamp)>,
-    /// When the newest beat that was answered was sent. `None`: there is no lease yet.
+    /// The number of the newest beat.
+    sequence: u64,
+    /// When the newest beat that was answered was sent; before there is one, when the first welcome came. `None`: nobody
+    /// has said how long a lease is.
     from: Option<Timestamp>,
+    was_answered: bool,
     was_told: bool,
 }
 
@@ -40,28 +47,38 @@ pub enum Standing {
 }
 
 impl Lease {
-    /// A coordinator has welcomed the agent, and says how long a lease is. The first one begins now.
+    /// A coordinator has welcomed the agent, and says how long a lease is. What is offered may be queued from now on.
     pub fn welcomed(&mut self, length: Duration, now: Timestamp) {
         self.length = length;
         self.from.get_or_insert(now);
     }
 
-    /// A beat goes out.
-    pub fn sent(&mut self, sequence: u64, now: Timestamp) {
+    /// A beat goes out, with this number. The numbers of a keeper begin with the time: an answer to the keeper before it,
+    /// in the same life of the agent, is no answer to this one.
+    #[must_use]
+    pub fn sent(&mut self, now: Timestamp) -> u64 {
+        self.sequence = match self.sequence {
+            0 => u64::try_from(now.0).unwrap_or_default().max(1),
+            newest => newest.saturating_add(1),
+        };
         if self.beats.len() == MAX_BEATS {
             self.beats.pop_front();
         }
-        self.beats.push_back((sequence, now));
+        self.beats.push_back((self.sequence, now));
+        self.sequence
     }
 
-    /// A beat was answered. Answers may come late, twice and out of order.
-    pub fn answered(&mut self, sequence: u64) {
-        let Some(at) = self.beats.iter().position(|&(sent, _)| sent == sequence) else { return };
-        let from = self.beats.drain(..=at).next_back().map(|(_, at)| at);
+    /// A beat was answered; whether it is the first one, so that attempts may start. Answers may come late, twice and out
+    /// of order.
+    #[must_use]
+    pub fn answered(&mut self, sequence: u64) -> bool {
+        let Some(at) = self.beats.iter().position(|&(sent, _)| sent == sequence) else { return false };
+        let Some((_, sent_at)) = self.beats.drain(..=at).next_back() else { return false };
         // Without a welcome nobody has said how long a lease is.
-        if self.from.is_some() {
-            self.from = self.from.max(from);
-        }
+        let Some(from) = self.from else { return false };
+        let is_first = !std::mem::replace(&mut self.was_answered, true);
+        self.from = Some(if is_first { sent_at } else { from.max(sent_at) });
+        is_first
     }
 
     /// When it ends, if it goes on as it is.
@@ -70,7 +87,7 @@ impl Lease {
         Some(self.from?.plus(self.length * USED_PERCENT / 100))
     }
 
-    /// Whether it has ended: nothing new may be taken before a later beat is answered. Without a first one nothing has.
+    /// Whether it has ended: nothing new may be taken before a later beat is answered.
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.ends_at().is_some_and(|at| at <= now)
@@ -91,7 +108,7 @@ impl Lease {
     /// Whether it is held, for people; `None` before the first one. Only [`Lease::look`] tells of its end.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> Option<bool> {
-        self.ends_at().map(|ends_at| now < ends_at)
+        self.ends_at().filter(|_| self.was_answered).map(|ends_at| now < ends_at)
     }
 
     /// Looks at it.
@@ -116,34 +133,69 @@ mod tests {
         Timestamp(1_000_000_000 + millis * 1000)
     }
 
+    /// One that was welcomed at 0, and whose beat of 0 was answered.
     fn lease() -> Lease {
         let mut lease = Lease::default();
         lease.welcomed(Duration::from_secs(10), at(0));
+        let first = lease.sent(at(0));
+        assert!(lease.answered(first));
         lease
     }
 
     #[test]
     fn before_the_first_welcome_there_is_none() {
         let mut lease = Lease::default();
-        lease.sent(1, at(0));
-        lease.answered(1);
+        let beat = lease.sent(at(0));
+        assert!(!lease.answered(beat));
         assert_eq!((lease.look(at(1_000_000)), lease.ends_at()), (Standing::None, None));
+    }
+
+    #[test]
+    fn a_welcome_begins_none_but_lets_what_is_queued_go_when_no_answer_comes() {
+        let mut lease = Lease::default();
+        lease.welcomed(Duration::from_secs(10), at(9_000));
+        assert_eq!(lease.is_held(at(9_001)), None, "the hello that it answers may be of long ago");
+        assert_eq!(lease.look(at(16_999)), Standing::Held);
+        assert_eq!(lease.look(at(17_000)), Standing::JustEnded);
+        let beat = lease.sent(at(17_500));
+        assert!(lease.answered(beat), "now attempts may start");
+        assert_eq!((lease.look(at(17_600)), lease.ends_at()), (Standing::Held, Some(at(25_500))));
+        let beat = lease.sent(at(18_000));
+        assert!(!lease.answered(beat), "they may already");
+    }
+
+    #[test]
+    fn it_counts_from_the_first_answered_beat_also_if_that_was_sent_before_the_welcome_came() {
+        let mut lease = Lease::default();
+        let beat = lease.sent(at(0));
+        lease.welcomed(Duration::from_secs(10), at(5_000));
+        assert!(lease.answered(beat));
+        assert_eq!(lease.ends_at(), Some(at(8_000)));
+    }
+
+    #[test]
+    fn an_answer_to_the_keeper_before_this_one_answers_nothing() {
+        let (mut old, mut new) = (lease(), Lease::default());
+        let last_words: Vec<u64> = (1..50).map(|beat| old.sent(at(beat * 2_000))).collect();
+        new.welcomed(Duration::from_secs(10), at(110_000));
+        let first = new.sent(at(110_000));
+        assert!(!last_words.into_iter().any(|beat| new.answered(beat)));
+        assert_eq!(new.sent(at(110_000)), first + 1, "two of the same moment are two");
+        assert!(new.answered(first));
     }
 
     #[test]
     fn it_runs_from_the_sending_of_the_newest_answered_beat() {
         let mut lease = lease();
         assert_eq!(lease.ends_at(), Some(at(8_000)));
-        for sequence in 1_u32..=3 {
-            lease.sent(u64::from(sequence), at(i64::from(sequence) * 2_000));
-        }
-        lease.answered(2);
+        let beats = [2_000, 4_000, 6_000].map(|sent| lease.sent(at(sent)));
+        assert!(!lease.answered(beats[1]));
         assert_eq!(lease.ends_at(), Some(at(12_000)));
-        for late_twice_or_never_sent in [1, 2, 9] {
-            lease.answered(late_twice_or_never_sent);
+        for late_twice_or_never_sent in [beats[0], beats[1], 9] {
+            assert!(!lease.answered(late_twice_or_never_sent));
             assert_eq!(lease.ends_at(), Some(at(12_000)));
         }
-        lease.answered(3);
+        assert!(!lease.answered(beats[2]));
         assert_eq!(lease.ends_at(), Some(at(14_000)));
         lease.welcomed(Duration::from_secs(10), at(13_000));
         assert_eq!(lease.ends_at(), Some(at(14_000)), "a welcome answers no beat");
@@ -152,17 +204,17 @@ mod tests {
     #[test]
     fn its_end_is_told_once_to_the_microsecond_and_a_later_answer_begins_a_new_one() {
         let mut lease = lease();
+        let early = lease.sent(at(100));
         assert_eq!(lease.look(Timestamp(at(8_000).0 - 1)), Standing::Held);
         assert_eq!(lease.deadline(), Some(at(8_000)));
         assert_eq!((lease.is_held(at(7_999)), lease.is_held(at(8_000))), (Some(true), Some(false)));
         assert_eq!(lease.look(at(8_000)), Standing::JustEnded, "who only asked has not heard it for us");
         assert_eq!((lease.look(at(8_001)), lease.deadline()), (Standing::Ended, None));
         // The answer to a beat that was sent long ago does not bring it back.
-        lease.sent(1, at(100));
-        lease.answered(1);
+        assert!(!lease.answered(early));
         assert_eq!(lease.look(at(8_200)), Standing::Ended);
-        lease.sent(2, at(9_000));
-        lease.answered(2);
+        let later = lease.sent(at(9_000));
+        assert!(!lease.answered(later));
         assert_eq!(lease.look(at(9_010)), Standing::Held);
         assert_eq!(lease.look(at(17_000)), Standing::JustEnded, "and that one ends as well");
     }
@@ -170,9 +222,9 @@ mod tests {
     #[test]
     fn beats_that_nobody_answers_are_bounded() {
         let mut lease = lease();
-        (0..1_000).for_each(|sequence| lease.sent(sequence, at(1)));
+        let beats: Vec<u64> = (0..1_000).map(|_| lease.sent(at(1))).collect();
         assert_eq!(lease.beats.len(), MAX_BEATS);
-        lease.answered(999);
+        assert!(!lease.answered(beats[999]));
         assert!(lease.beats.is_empty());
     }
 }

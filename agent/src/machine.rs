@@ -136,7 +136,7 @@ impl Machine {
             Input::ProcessStarted { id, at } => self.started(id, at),
             Input::ProcessProgress { id, permille, message } => {
                 if self.running.contains_key(&id) && !self.is_over(id.run) {
-                    self.announce(id, actions);
+                    self.announce(id, now, actions);
                     actions.push(Action::Report(id, ReportKind::Progress { permille, message }));
                 }
             }
@@ -343,11 +343,12 @@ impl Machine {
         }
     }
 
-    fn announce(&mut self, id: AttemptId, actions: &mut Vec<Action>) {
+    fn announce(&mut self, id: AttemptId, now: Timestamp, actions: &mut Vec<Action>) {
         if let Some(at) = self.running.get(&id).and_then(|running| running.started_at)
             && self.unannounced.remove(&(at.plus(START_ANNOUNCED_AFTER), id))
         {
             actions.push(Action::Report(id, ReportKind::Started { at }));
+            self.tell_start_again(id, now);
         }
     }
 
@@ -361,7 +362,7 @@ impl Machine {
         while let Some(&(at, id)) = self.unannounced.first()
             && at <= now
         {
-            self.announce(id, actions);
+            self.announce(id, now, actions);
         }
         self.retell(now, actions);
     }

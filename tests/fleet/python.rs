@@ -1,6 +1,6 @@
 //! The agent in Python that stands in deploy/examples, against a real coordinator and a real broker.
 
-use super::support::{Broker, Fleet, LONG};
+use super::support::{Fleet, LONG, Setup, virtual_host};
 use crate::e2e::support::{root, told, wait_for};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -43,13 +43,13 @@ impl Drop for Agent {
 #[test]
 fn the_agent_in_python_runs_a_plan_and_stops_when_told() {
     let Some(pika) = pika() else { return };
-    let broker = Broker::start("");
+    let url = virtual_host();
     // One of ours is there as well, and must not get what only the other one may run.
-    let fleet = Fleet::start(&broker, 1, &[]);
+    let fleet = Fleet::over(&url, Setup { agents: 1, ..Setup::default() });
     let log = std::fs::File::create(fleet.place.path().join("python.log")).expect("a log");
     let child = Command::new("python3")
         .arg(root().join("deploy/examples/agent.py"))
-        .args([broker.url().as_str(), "python-1"])
+        .args([url.as_str(), "python-1"])
         .env("PYTHONPATH", &pika)
         .current_dir(fleet.place.path())
         .stdin(Stdio::null())

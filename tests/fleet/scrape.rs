@@ -1,6 +1,6 @@
 //! A real Prometheus and the daemons: what they tell is well-formed, and enough for every panel of the dashboards.
 
-use super::support::{Broker, Daemon, Fleet};
+use super::support::{Daemon, Fleet, Setup};
 use crate::e2e::support::wait_for;
 use crate::ops::scrape::every_panel_has_data;
 use std::io::{Read as _, Write as _};
@@ -38,8 +38,7 @@ fn complaints(metrics: &str) -> String {
 
 #[test]
 fn every_panel_has_data_while_a_fleet_works() {
-    let broker = Broker::start("");
-    let fleet = Fleet::start(&broker, 2, &[]);
+    let fleet = Fleet::shared(Setup::default());
     let tasks: String = (0..2_000)
         .map(|task| format!("      - {{id: t{task}, run: sleep 0.2, estimate: 200ms}}\n"))
         .collect();

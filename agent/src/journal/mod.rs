@@ -109,6 +109,8 @@ pub enum Record {
         /// The run.
         run: u32,
     },
+    /// It was declined, and stays so.
+    Declined(Key),
 }
 
 /// What is in the bytes of a journal.

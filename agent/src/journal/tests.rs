@@ -30,7 +30,7 @@ fn batches() -> Vec<Vec<Record>> {
         vec![offer(0), offer(1), Record::Epoch { run: 0, epoch: 3 }],
         vec![Record::Granted(key), Record::Started(key)],
         vec![Record::Ended { key, outcome, started_micros: 1, finished_micros: 2 }],
-        vec![Record::Settled(key), Record::Forgotten { run: 0 }],
+        vec![Record::Declined(key), Record::Settled(key), Record::Forgotten { run: 0 }],
     ]
 }
 

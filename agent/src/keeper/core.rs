@@ -16,7 +16,7 @@ use cairn_shared::message::convert::{report, wire_report};
 use cairn_shared::message::wire::{
     Held, Offer, RunOrders, WireOrder, WireOutcome, WireReport, WireReportKind,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What is done once all that was recorded before is on disk.
@@ -48,9 +48,9 @@ pub struct Core {
     pub is_fenced: bool,
     offers: HashMap<AttemptId, Arc<Offer>>,
     epochs: HashMap<u32, u64>,
-    /// What was declined stays so: a second copy of its offer may come when somebody else has the task. Of runs that are
-    /// not over.
-    declined: HashSet<AttemptId>,
+    /// What was declined stays so, in the next keeper as well: a second copy of its offer may come when somebody else has
+    /// the task. Of runs that are not over.
+    declined: BTreeSet<AttemptId>,
     actions: Vec<Action>,
     stops: Vec<AttemptId>,
     batch: Vec<Record>,
@@ -75,7 +75,7 @@ impl Core {
             is_fenced: false,
             offers: HashMap::new(),
             epochs: HashMap::new(),
-            declined: HashSet::new(),
+            declined: BTreeSet::new(),
             actions: Vec::new(),
             stops: Vec::new(),
             batch: Vec::new(),
@@ -163,19 +163,13 @@ impl Core {
     ) {
         let terms = match self.jobs.terms(run, &offer, offer.needs_grant || may_be_twice) {
             Ok(terms) => terms,
-            Err(unfit) => {
-                let kind = ReportKind::Declined { reason: unfit.to_string().into() };
-                self.after.push(deed_of(id, kind));
-                return;
-            }
+            Err(unfit) => return self.decline(id, ReportKind::Declined { reason: unfit.to_string().into() }),
         };
         let is_new = !self.offers.contains_key(&id);
         if is_new && (self.is_fenced || self.declined.contains(&id)) {
             let reason =
                 if self.is_fenced { "the agent has no lease" } else { "the agent has declined it before" };
-            self.declined.insert(id);
-            self.after.push(deed_of(id, ReportKind::Declined { reason: reason.into() }));
-            return;
+            return self.decline(id, ReportKind::Declined { reason: reason.into() });
         }
         if is_new {
             self.offers.insert(id, Arc::new(offer));
@@ -184,6 +178,13 @@ impl Core {
         if is_new && !self.machine.is_under_way(id) && self.machine.end_of(id).is_none() {
             self.offers.remove(&id);
         }
+    }
+
+    fn decline(&mut self, id: AttemptId, kind: ReportKind) {
+        if self.declined.insert(id) {
+            self.batch.push(Record::Declined(id.into()));
+        }
+        self.after.push(deed_of(id, kind));
     }
 
     fn forget(&mut self, number: u32, epoch: u64, now: Timestamp) {
@@ -250,12 +251,8 @@ impl Core {
             match action {
                 Action::Start(id) => self.after.push(Deed::Start(id)),
                 Action::Stop(id) => self.stops.push(id),
-                Action::Report(id, kind) => {
-                    if matches!(kind, ReportKind::Declined { .. }) {
-                        self.declined.insert(id);
-                    }
-                    self.after.push(deed_of(id, kind));
-                }
+                Action::Report(id, kind @ ReportKind::Declined { .. }) => self.decline(id, kind),
+                Action::Report(id, kind) => self.after.push(deed_of(id, kind)),
                 Action::Record(fact) => self.record(fact),
             }
         }
@@ -311,6 +308,7 @@ impl Core {
             }
         }
         records.extend(self.machine.settled().map(|id| Record::Settled(id.into())));
+        records.extend(self.declined.iter().map(|&id| Record::Declined(id.into())));
         for (run, held) in self.machine.holds() {
             for (task, attempt) in held.attempts {
                 let id = AttemptId { run, task, attempt };
@@ -357,11 +355,15 @@ impl Core {
                 Record::Settled(key) => {
                     known.of(key).settled = true;
                 }
+                Record::Declined(key) => {
+                    self.declined.insert(key.into());
+                }
                 Record::Forgotten { run } => {
                     known.forget(run);
                     let epoch = self.machine.highest_epoch(run).unwrap_or_default();
                     self.machine.handle(Input::Forget { run, epoch }, now, &mut self.actions);
                     self.epochs.remove(&run);
+                    self.declined.retain(|id| id.run != run);
                     if let Some(oldest) = self.runs.is_over(run) {
                         self.machine.drop_run(oldest);
                     }

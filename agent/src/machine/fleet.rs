@@ -9,6 +9,10 @@ use std::time::Duration;
 /// After how long what was not answered is said again.
 pub const RETELL_AFTER: Duration = Duration::from_secs(5);
 
+/// After how long the start of what still runs is said again: nobody acknowledges it, and who has not heard it shows the
+/// attempt as waiting and does not judge how long it takes.
+pub const START_RETOLD_AFTER: Duration = Duration::from_secs(30);
+
 /// Beyond the slots, attempts are handed to the runner as far as they are likely to start within this time, so that no
 /// slot waits for the disk between two short tasks.
 const AHEAD_SPAN: Duration = Duration::from_millis(80);
@@ -288,6 +292,12 @@ impl Machine {
         }
     }
 
+    pub(super) fn tell_start_again(&mut self, id: AttemptId, now: Timestamp) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.tell_again(id, now.plus(START_RETOLD_AFTER));
+        }
+    }
+
     pub(super) fn await_grant(
         &mut self,
         id: AttemptId,
@@ -378,6 +388,9 @@ impl Machine {
             if self.awaits(id).is_some() {
                 self.tell_again(id, now);
                 self.tell_waiting(id, actions);
+            } else if let Some(running) = self.running.get(&id) {
+                actions.extend(self.said_at(id, running));
+                self.tell_start_again(id, now);
             } else {
                 self.tell_end(id, now, actions);
             }

@@ -271,3 +271,22 @@ fn a_start_is_announced_once_and_told_when_asked() {
     rig.machine.drop_run(0);
     assert_eq!(rig.machine.epoch(0), None);
 }
+
+#[test]
+fn the_start_of_what_runs_is_said_again_until_it_ends() {
+    let mut rig = Rig::new(1, &[]);
+    rig.take(id(0), takes(&[]));
+    rig.give(Input::ProcessStarted { id: id(0), at: at(0) });
+    let started = [Action::Report(id(0), ReportKind::Started { at: at(0) })];
+    for _ in 0..3 {
+        rig.now = rig.machine.next_deadline().unwrap();
+        assert_eq!(rig.give(Input::Tick), started);
+    }
+    assert_eq!(rig.now, at(0).plus(START_ANNOUNCED_AFTER).plus(START_RETOLD_AFTER * 2));
+    let end = rig.end(id(0), Outcome::Completed, at(0));
+    assert_eq!(rig.finish(id(0), Outcome::Completed), end);
+    rig.now = rig.machine.next_deadline().unwrap();
+    assert_eq!(rig.give(Input::Tick), end[1..], "it is the end that is said again");
+    assert_eq!(rig.give(Input::Acknowledge { id: id(0) }), [Action::Record(Fact::Settled(id(0)))]);
+    assert_eq!(rig.machine.next_deadline(), None, "nothing is left to be said");
+}

@@ -35,7 +35,10 @@ impl Outstanding {
     /// An order was given.
     pub fn ordered(&mut self, agent: AgentIndex, order: Order, now: Timestamp) {
         let Order { task, attempt, kind } = order;
-        if kind == OrderKind::Acknowledge {
+        // An agent that still speaks of an attempt that is over is told to stop it: that must not put the one that is out
+        // out of sight.
+        let newest = self.watched.get(&(agent, task)).map_or(0, |watched| watched.attempt);
+        if kind == OrderKind::Acknowledge || attempt < newest {
             return;
         }
         self.watched.insert((agent, task), Watched { attempt, unanswered: Some((kind, now)), unnamed: 0 });
@@ -147,6 +150,15 @@ mod tests {
         assert_eq!(outstanding.overdue(at(5), always).len(), 1);
         outstanding.ended(AGENT, TaskIndex(0), 1);
         assert_eq!(outstanding.overdue(at(5), always), []);
+    }
+
+    #[test]
+    fn an_order_about_an_attempt_that_is_over_hides_none_that_is_out() {
+        let mut outstanding = Outstanding::default();
+        let newer = Order { attempt: 2, ..order(0, OrderKind::Offer) };
+        outstanding.ordered(AGENT, newer, at(0));
+        outstanding.ordered(AGENT, order(0, OrderKind::Stop), at(1));
+        assert_eq!(outstanding.overdue(at(5), |_, _, attempt| attempt == 2), [(AGENT, newer)]);
     }
 
     #[test]

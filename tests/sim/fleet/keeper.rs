@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How often an agent says hello that nobody has welcomed.
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often an agent beats that was welcomed and has had no answer to a beat yet.
+const FIRST_BEAT_INTERVAL: Duration = Duration::from_millis(250);
+
 /// What a keeper takes in.
 pub enum Event {
     /// Time has passed.
@@ -43,7 +46,6 @@ pub struct Keeper {
     /// The processes of attempts.
     pub keys: BTreeMap<AttemptId, u64>,
     pub linked: bool,
-    sequence: u64,
     beat_at: Timestamp,
     /// When attempts whose lease has ended are killed if they still run.
     hurry: Option<(Timestamp, Vec<AttemptId>)>,
@@ -102,7 +104,6 @@ impl Host {
             in_flight: None,
             keys: BTreeMap::new(),
             linked: false,
-            sequence: 0,
             beat_at: env.now,
             hurry: None,
             tick_at: None,
@@ -201,10 +202,11 @@ impl Host {
                 keeper.lease.welcomed(lease, env.now);
                 keeper.heartbeat = Some(heartbeat.min(lease / 4));
                 keeper.beat_at = env.now;
-                keeper.core.give(Input::Suspend(false), env.now);
             }
             Said::Answered(sequence) => {
-                keeper.lease.answered(sequence);
+                if keeper.lease.answered(sequence) {
+                    keeper.core.give(Input::Suspend(false), env.now);
+                }
             }
             Said::Drain(on) => {
                 let started = |held: &AttemptId| keeper.core.machine.is_running(*held);
@@ -276,11 +278,13 @@ impl Host {
 
     fn beat(&mut self, env: &mut Env) {
         let Some(keeper) = &mut self.keeper else { return };
-        keeper.beat_at = env.now.plus(keeper.heartbeat.unwrap_or(HELLO_INTERVAL));
-        keeper.sequence += 1;
-        keeper.lease.sent(keeper.sequence, env.now);
+        let heartbeat = keeper.heartbeat.unwrap_or(HELLO_INTERVAL);
+        let is_awaited = keeper.heartbeat.is_some() && keeper.lease.is_held(env.now).is_none();
+        keeper.beat_at =
+            env.now.plus(if is_awaited { heartbeat.min(FIRST_BEAT_INTERVAL) } else { heartbeat });
+        let sequence = keeper.lease.sent(env.now);
         let holds = keeper.core.holds();
-        let (sequence, draining) = (keeper.sequence, keeper.core.machine.is_draining());
+        let draining = keeper.core.machine.is_draining();
         self.child_beats(env, sequence, draining, holds);
         self.flush(env, true);
     }

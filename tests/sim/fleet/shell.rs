@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How long an agent is believed to be there after it was heard.
 pub const LEASE: Duration = Duration::from_secs(10);
 
+/// Heartbeats after which also runs that an agent has nothing of are told so.
+const TELL_ALL_EVERY: u64 = 5;
+
 /// How often loops refresh.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ pub struct Shell {
     registry: Registry,
     post: Post,
     owners: BTreeMap<usize, Owner>,
+    /// Which runs each agent has named lately, with the heartbeat that did last.
+    named: BTreeMap<String, BTreeMap<usize, u64>>,
     actions: Vec<Action>,
     leases_at: Timestamp,
 }
@@ -70,6 +75,7 @@ impl Shell {
             registry: Registry::new("model", Timing { lease: LEASE }, env.now),
             post: Post { connection, ledger: RefCell::default(), codecs: BTreeMap::new() },
             owners: BTreeMap::new(),
+            named: BTreeMap::new(),
             actions: Vec::new(),
             leases_at: Timestamp::default(),
         };
@@ -286,8 +292,12 @@ impl Shell {
             self.give(env, run, Input::Held { from: life.clone(), attempts });
             told.push(run);
         }
-        let others: Vec<usize> = self.owners.keys().copied().filter(|run| !told.contains(run)).collect();
-        for run in others {
+        let named = self.named.entry(beat.agent).or_default();
+        named.extend(told.iter().map(|run| (*run, beat.sequence)));
+        named.retain(|_, last| last.saturating_add(TELL_ALL_EVERY) > beat.sequence);
+        let is_time = beat.sequence.is_multiple_of(TELL_ALL_EVERY);
+        let others = self.owners.keys().copied().filter(|run| !told.contains(run));
+        for run in others.filter(|run| is_time || named.contains_key(run)).collect::<Vec<_>>() {
             self.give(env, run, Input::Held { from: life.clone(), attempts: Vec::new() });
         }
     }
@@ -345,6 +355,7 @@ impl Shell {
                     if !is_missed {
                         env.note(format!("  {agent} of life {incarnation} is lost: {reason}"));
                         env.summary.agents_lost += 1;
+                        self.named.remove(&agent);
                         self.post.ledger.borrow_mut().remove(&agent);
                         let life = AgentLife { id: agent.as_str().into(), incarnation };
                         self.give_all(env, || Input::Lost(life.clone(), reason.as_str().into()));

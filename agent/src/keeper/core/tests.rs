@@ -154,6 +154,26 @@ fn a_core_knows_again_what_its_journal_says_also_when_that_was_rewritten() {
 }
 
 #[test]
+fn what_was_declined_stays_so_in_the_next_life_also_when_its_journal_was_rewritten() {
+    let mut before = core();
+    let mut records = before.snapshot();
+    before.is_fenced = true;
+    before.obey((1, false, false), orders(7, vec![offer(0)]), NOW);
+    before.obey((2, false, false), orders(7, vec![offer(0)]), NOW);
+    let batch = before.take_batch(false).0;
+    assert_eq!(batch.iter().filter(|record| matches!(record, Record::Declined(_))).count(), 1, "{batch:?}");
+    records.extend(batch);
+    for records in [records, before.snapshot()] {
+        let mut after = core();
+        after.restore(records, NOW);
+        after.obey((1, false, false), orders(7, vec![offer(0), offer(1)]), NOW);
+        assert!(!after.machine.is_under_way(id(0)) && after.machine.is_under_way(id(1)));
+        after.obey((2, false, false), orders(7, vec![WireOrder::Forget]), NOW);
+        assert_eq!(after.declined, BTreeSet::new(), "nobody asks any more");
+    }
+}
+
+#[test]
 fn a_run_that_is_over_stays_over_in_the_next_life() {
     let (mut core_before, mut records) = life();
     core_before.obey((3, false, false), orders(7, vec![WireOrder::Forget]), NOW);

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How often an agent says hello that no coordinator has welcomed.
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often an agent beats that was welcomed and has had no answer to a beat yet.
+const FIRST_BEAT_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Beats that a child may leave unanswered; then it is replaced: a frozen one answers none. With a heartbeat of a fifth
 /// of the lease the new one is there before the lease ends.
 const MAX_UNANSWERED_BEATS: u32 = 2;
@@ -42,10 +45,14 @@ impl Keeper {
                 // Whatever was said, the agent must beat several times in a lease.
                 let heartbeat = Duration::from_millis(heartbeat_millis.max(1)).min(lease / 4);
                 self.heartbeat = Some(heartbeat.max(Duration::from_millis(1)));
+                // Its answer lets attempts start.
                 self.beat_at = now;
-                self.parts.core.give(Input::Suspend(false), now);
             }
-            ToKeeper::Answered { sequence } => self.lease.answered(sequence),
+            ToKeeper::Answered { sequence } => {
+                if self.lease.answered(sequence) {
+                    self.parts.core.give(Input::Suspend(false), now);
+                }
+            }
             ToKeeper::Drain(on) => {
                 self.drained_by_coordinator = on;
                 self.parts.core.give(Input::Drain(on || self.phase != Phase::Working), now);
@@ -115,7 +122,10 @@ impl Keeper {
     }
 
     pub(super) fn beat(&mut self, now: Timestamp) {
-        self.beat_at = now.plus(self.heartbeat.unwrap_or(HELLO_INTERVAL));
+        let heartbeat = self.heartbeat.unwrap_or(HELLO_INTERVAL);
+        // Attempts wait for the first answer: a first beat that is lost must not cost them a whole heartbeat.
+        let is_awaited = self.heartbeat.is_some() && self.lease.is_held(now).is_none();
+        self.beat_at = now.plus(if is_awaited { heartbeat.min(FIRST_BEAT_INTERVAL) } else { heartbeat });
         if let Some(child) = &mut self.child {
             if child.unanswered >= MAX_UNANSWERED_BEATS {
                 tracing::warn!("the child does not answer: it is replaced");
@@ -124,8 +134,7 @@ impl Keeper {
             }
             child.unanswered += 1;
         }
-        self.sequence += 1;
-        self.lease.sent(self.sequence, now);
+        let sequence = self.lease.sent(now);
         let machine = &self.parts.core.machine;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.status.processes = count(machine.processes());
@@ -133,7 +142,7 @@ impl Keeper {
         self.status.stale_orders = self.parts.core.stale_orders();
         self.status.lease_held = self.lease.is_held(now);
         let beat = Beat {
-            sequence: self.sequence,
+            sequence,
             draining: machine.is_draining(),
             holds: self.parts.core.holds(),
             status: self.status,
