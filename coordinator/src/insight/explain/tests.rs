@@ -171,5 +171,5 @@ fn a_refusal_is_why_a_task_waits() {
         panic!("retry")
     };
     assert_eq!(at, "1970-01-01T00:00:01.100000Z");
-    assert_eq!((error.kind, error.message.as_str()), ("declined", "agent local-1 declined it: it drains"));
+    assert_eq!((&*error.kind, error.message.as_str()), ("declined", "agent local-1 declined it: it drains"));
 }
