@@ -114,7 +114,6 @@ fn the_engine_and_the_machine_are_pure() {
         "Instant",
         "SystemTime",
         "async ",
-        ".await",
         "HashMap",
         "HashSet",
         "tokio",
