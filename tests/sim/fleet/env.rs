@@ -35,6 +35,8 @@ pub enum Happening {
     Wish,
     CoordinatorStart,
     CoordinatorCrash,
+    /// The coordinator of that life goes on, that was frozen while another took over.
+    Wake(u64),
     /// On a host: it is postponed while the host is frozen.
     OnHost(usize, HostHappening),
     /// A host is frozen for that long: its agent, or its tasks' processes as well.
@@ -153,6 +155,8 @@ summary! {
     starts,
     grants,
     coordinator_crashes,
+    /// Coordinators that woke when another had taken over.
+    zombies,
     child_crashes,
     keeper_crashes,
     host_crashes,
@@ -197,6 +201,8 @@ pub struct Env {
     pub judge: Judge,
     pub summary: Summary,
     pub trace: Trace,
+    /// Lives of agents that a coordinator has just taken for lost because their lease had ended.
+    pub expired: Vec<(String, u64)>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     sequence: u64,
 }
@@ -212,6 +218,7 @@ impl Env {
             judge: Judge::new(&plans),
             summary: Summary::default(),
             trace,
+            expired: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             plans,

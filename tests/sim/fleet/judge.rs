@@ -4,9 +4,10 @@
 //! - I2: the engine's own checker follows every run; a task ends once.
 //! - I3: a process starts when all that its task needs has durably ended well.
 //! - I4: a report of an attempt that is over changes nothing. A result in the log is one that a process of that very
-//!   attempt had.
+//!   attempt had. An agent obeys no coordinator once it has heard the next owner of the run ([`super::keeper`]).
 //! - I5: a process starts because of a durable dispatch to its agent, and a durable grant where one is needed; an attempt
 //!   starts once, a task that must not be started twice starts once; no two attempts of a task run at a time.
+//!   An agent that is taken for lost has found before that its lease has ended ([`super::world`]).
 //! - I6: what is read after a crash is what was there before ([`super::store`]).
 //! - I7: after the last fault everything ends ([`super::world`]).
 //! - Of agents besides: what they have told of an end they do not take back; who drains takes nothing.

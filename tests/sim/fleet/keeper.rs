@@ -50,6 +50,8 @@ pub struct Keeper {
     /// When attempts whose lease has ended are killed if they still run.
     hurry: Option<(Timestamp, Vec<AttemptId>)>,
     tick_at: Option<Timestamp>,
+    /// The highest epoch that was heard for each run.
+    epochs: BTreeMap<String, u64>,
     /// Planted: ends that were told.
     told: BTreeSet<AttemptId>,
 }
@@ -107,6 +109,7 @@ impl Host {
             beat_at: env.now,
             hurry: None,
             tick_at: None,
+            epochs: BTreeMap::new(),
             told: BTreeSet::new(),
         });
         if !fresh.is_empty() {
@@ -204,7 +207,12 @@ impl Host {
                 keeper.beat_at = env.now;
             }
             Said::Answered(sequence) => {
-                if keeper.lease.answered(sequence) {
+                let mut is_first = keeper.lease.answered(sequence);
+                if env.is(Bug::LeaseCountedFromAnswer) {
+                    let sequence = keeper.lease.sent(env.now);
+                    is_first |= keeper.lease.answered(sequence);
+                }
+                if is_first {
                     keeper.core.give(Input::Suspend(false), env.now);
                 }
             }
@@ -233,6 +241,19 @@ impl Host {
             orders.incarnation = keeper.core.incarnation;
         }
         let run = env.run_of(&orders.run);
+        let highest = keeper.epochs.entry(orders.run.clone()).or_default();
+        let is_fenced = orders.epoch < *highest && orders.incarnation == keeper.core.incarnation;
+        *highest = orders.epoch.max(*highest);
+        if env.is(Bug::EpochIgnored) {
+            orders.epoch = *highest;
+        }
+        let named: Vec<_> = number.map_or_else(Vec::new, |run| attempts(run, &orders));
+        let standing = |keeper: &Keeper| {
+            let machine = &keeper.core.machine;
+            let standing = |id: &AttemptId| (machine.is_under_way(*id), machine.is_stopping(*id));
+            named.iter().map(standing).collect::<Vec<_>>()
+        };
+        let stood = standing(keeper);
         let mut again = Vec::new();
         for order in &mut orders.orders {
             match order {
@@ -257,6 +278,10 @@ impl Host {
         keeper.core.is_fenced = keeper.lease.has_ended(env.now) && !env.is(Bug::LeaseNeverEndsAtAgent);
         keeper.core.obey((tag, shared, redelivered), orders, env.now);
         env.summary.stale_orders += keeper.core.stale_orders() - before;
+        env.ensure(
+            !is_fenced || standing(keeper) == stood,
+            "an agent obeys a coordinator whose run is another's (I4)",
+        );
         again.into_iter().for_each(|id| self.start_process(env, id));
     }
 
@@ -379,4 +404,15 @@ impl Host {
         }
         self.start_process(env, id);
     }
+}
+
+/// The attempts that are offered, granted or stopped.
+fn attempts(run: u32, orders: &RunOrders) -> Vec<AttemptId> {
+    let attempt = |order: &WireOrder| match order {
+        WireOrder::Offer(offer) => Some((offer.task, offer.attempt)),
+        WireOrder::Grant(of) | WireOrder::Stop(of) => Some((of.task, of.attempt)),
+        WireOrder::Acknowledge(_) | WireOrder::Recall | WireOrder::Forget => None,
+    };
+    let id = |(task, attempt)| AttemptId { run, task: TaskIndex(task), attempt };
+    orders.orders.iter().filter_map(attempt).map(id).collect()
 }

@@ -1,6 +1,8 @@
 //! The loop that owns a run. It stands for `runtime::RunLoop`, function by function: [`Owner::take_in`],
 //! [`Owner::decide`], [`Owner::release`], [`Owner::order_again`], and for `porter::carry` in
-//! [`Owner::send`]. The engine and `Outstanding` are those that ship.
+//! [`Owner::send`]. The engine and `Outstanding` are those that ship. What a planted bug does instead is in [`planted`].
+
+mod planted;
 
 use super::bug::Bug;
 use super::env::{Env, Happening};
@@ -9,7 +11,7 @@ use super::store::Entry;
 use crate::sim::checker::Checker;
 use cairn_coordinator::runtime::{AgentLife, Outstanding};
 use cairn_engine::{Effect, State, TaskStatus, decide, next_deadline, react, recover};
-use cairn_model::{AgentIndex, Command, Event, Outcome, Report, ReportKind, TaskIndex, Timestamp};
+use cairn_model::{AgentIndex, Command, Event, Report, ReportKind, TaskIndex, Timestamp};
 use cairn_shared::message::wire::{Attempt, RunOrders, ToAgent, WireOrder};
 use cairn_shared::message::{Order, OrderKind, convert};
 use std::collections::VecDeque;
@@ -53,6 +55,16 @@ struct After {
     answers: Vec<Effect>,
 }
 
+/// Whose run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ownership {
+    Held,
+    /// Another has taken it over, and this one does not know: the store will tell.
+    Superseded,
+    /// The store has refused an append (`AppendError::Fenced`): the loop ends.
+    Fenced,
+}
+
 /// A run's loop.
 pub struct Owner {
     run: usize,
@@ -66,6 +78,7 @@ pub struct Owner {
     refresh_is_due: bool,
     tick_at: Option<Timestamp>,
     snapshot_at: usize,
+    ownership: Ownership,
     /// The run has a new owner, durably, since the last look.
     pub was_taken_over: bool,
 }
@@ -99,12 +112,24 @@ impl Owner {
             refresh_is_due: false,
             tick_at: None,
             snapshot_at: env.store.durable,
+            ownership: Ownership::Held,
             was_taken_over: false,
         }
     }
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Another takes the run over while this one is frozen. Whether there is anything left that it could do.
+    pub fn is_superseded(&mut self) -> bool {
+        self.ownership = Ownership::Superseded;
+        self.tick_at = None;
+        self.pending.is_empty()
+    }
+
+    pub fn is_fenced(&self) -> bool {
+        self.ownership == Ownership::Fenced
     }
 
     /// Whether the run is over, durably.
@@ -121,6 +146,7 @@ impl Owner {
     /// Does what can be done.
     pub fn go_on(&mut self, env: &mut Env, post: &Post) {
         while self.pending.len() < MAX_PENDING_APPENDS
+            && !self.is_fenced()
             && let Some(input) = self.waiting.pop_front()
         {
             match input {
@@ -143,6 +169,9 @@ impl Owner {
                 }
             }
         }
+        if self.is_fenced() {
+            return;
+        }
         if self.pending.is_empty() {
             if std::mem::take(&mut self.owes_recovery) {
                 let effects = recover(&self.state);
@@ -152,7 +181,7 @@ impl Owner {
                 self.snapshot(env, env.store.durable);
                 self.order_again(env, post);
             }
-        } else if env.is(Bug::SnapshotOfUndurable) && self.refresh_is_due {
+        } else if env.is(Bug::SnapshotOfUndurable) {
             self.snapshot(env, env.store.log.len());
         }
         self.plan_tick(env, post.connection.life);
@@ -170,7 +199,10 @@ impl Owner {
         if next_deadline(&self.state).is_some_and(|at| at <= env.now) {
             let before = env.store.log.len();
             self.decide(env, post, Command::Tick, After::default());
-            env.ensure(env.store.log.len() > before, "a decision that was asked for says nothing");
+            env.ensure(
+                env.store.log.len() > before || self.is_fenced(),
+                "a decision that was asked for says nothing",
+            );
         }
         self.go_on(env, post);
     }
@@ -184,7 +216,7 @@ impl Owner {
     }
 
     fn snapshot(&mut self, env: &mut Env, length: usize) {
-        if length >= self.snapshot_at + SNAPSHOT_PACE {
+        if length >= self.snapshot_at + SNAPSHOT_PACE && self.ownership == Ownership::Held {
             self.snapshot_at = length;
             env.keep_snapshot(self.run, &self.state, length);
         }
@@ -292,6 +324,10 @@ impl Owner {
                 return;
             }
         }
+        if !events.is_empty() && self.ownership != Ownership::Held {
+            self.ownership = Ownership::Fenced;
+            return;
+        }
         events.extend(again);
         let from = env.store.log.len();
         for event in events {
@@ -312,55 +348,6 @@ impl Owner {
         let wait = env.random.micros(env.weather.max_sync_millis * 1_000);
         let length = env.store.log.len();
         env.after(wait, Happening::Synced(post.connection.life, length));
-    }
-
-    /// Planted: what does not wait for the disk.
-    fn make_haste(&mut self, env: &mut Env, post: &Post, after: &mut After, events: Range<usize>) {
-        let mut early = After::default();
-        if env.is(Bug::AcknowledgeBeforeDurable) {
-            early.acknowledgements = std::mem::take(&mut after.acknowledgements);
-        }
-        let is_submission =
-            events.start == 0 || matches!(env.store.log[events.start].event, Event::RunSubmitted(_));
-        let answers = if is_submission { Bug::AnswerBeforeDurable } else { Bug::WishAnsweredBeforeDurable };
-        if env.is(answers) {
-            early.replies = std::mem::take(&mut after.replies);
-        }
-        self.say(env, post, early);
-        if env.is(Bug::GrantBeforeDurable) {
-            let mut effects = Vec::new();
-            events.clone().for_each(|at| react(&self.state, &env.store.log[at].event, &mut effects));
-            effects.retain(|effect| matches!(effect, Effect::Grant { .. }));
-            self.carry_out(env, post, effects);
-        }
-        if env.is(Bug::OrderBeforeDurable) {
-            let mut effects = Vec::new();
-            events.for_each(|at| react(&self.state, &env.store.log[at].event, &mut effects));
-            self.carry_out(env, post, effects);
-        }
-        if env.is(Bug::ForgottenTooEarly) && self.state.run().status.is_final() {
-            self.tell_all(env, post, WireOrder::Forget);
-        }
-    }
-
-    /// Planted: the ends that come again.
-    fn ends_again(&self, env: &Env, command: &Command) -> Vec<Event> {
-        let Command::Reports(reports) = command else { return Vec::new() };
-        let is_again = |report: &&Report| {
-            let row = self.state.task(report.task);
-            let is_end = matches!(&report.kind, ReportKind::Finished { outcome, .. } if *outcome == Outcome::Completed);
-            env.is(Bug::EndAppendedTwice)
-                && is_end
-                && row.status == TaskStatus::Completed
-                && row.attempt == report.attempt
-        };
-        let end = |report: &Report| Event::TaskCompleted {
-            task: report.task,
-            attempt: report.attempt,
-            finished_at: env.now,
-            duration: std::time::Duration::ZERO,
-        };
-        reports.iter().filter(is_again).map(end).collect()
     }
 
     /// Nothing new was decided (`RunLoop::settle`).

@@ -66,6 +66,10 @@ pub struct Shell {
     named: BTreeMap<String, BTreeMap<usize, u64>>,
     actions: Vec<Action>,
     leases_at: Timestamp,
+    /// It is frozen.
+    pub is_asleep: bool,
+    /// Another has taken over since.
+    is_superseded: bool,
 }
 
 impl Shell {
@@ -78,6 +82,8 @@ impl Shell {
             named: BTreeMap::new(),
             actions: Vec::new(),
             leases_at: Timestamp::default(),
+            is_asleep: false,
+            is_superseded: false,
         };
         for run in 0..env.plans.len() {
             let status = env.store.folded[run].run().status;
@@ -96,6 +102,21 @@ impl Shell {
         self.post.connection.life
     }
 
+    /// Frozen, while another takes over. Of loops with an append under way nothing will come: it is refused.
+    pub fn asleep(mut self) -> Self {
+        (self.is_asleep, self.is_superseded) = (true, true);
+        self.owners.retain(|_, owner| owner.is_superseded());
+        self
+    }
+
+    /// It goes on as if nothing had been, and hears nobody: another listens now.
+    pub fn wake(&mut self, env: &mut Env) {
+        self.is_asleep = false;
+        let life = self.life();
+        env.after(Duration::ZERO, Happening::Leases(life));
+        env.after(Duration::ZERO, Happening::Refresh(life));
+    }
+
     /// Becomes the owner of a run of the log (`Service::take_over`).
     fn take_over(&mut self, env: &mut Env, run: usize) {
         let owner = Owner::new(env, run);
@@ -103,8 +124,15 @@ impl Shell {
             self.registry.expect(&agent.spec, env.now, &mut self.actions);
         }
         let epoch = owner.state().run().epoch + 1;
+        let lost =
+            owner.state().agents().iter().filter(|agent| !agent.lost && env.is(Bug::NoGraceAfterRestart));
+        let lost: Vec<_> = lost.map(|agent| agent.spec.clone()).collect();
         self.owners.insert(run, owner);
         self.command(env, run, Command::TakeOver { epoch });
+        for spec in lost {
+            let life = AgentLife { id: spec.id.as_str().into(), incarnation: spec.incarnation };
+            self.give(env, run, Input::Lost(life, "it was not heard".into()));
+        }
         self.introduce_fleet(env, run);
     }
 
@@ -354,6 +382,9 @@ impl Shell {
                     let is_missed = env.is(Bug::LeaseNeverEndsAtCoordinator) && is_expired;
                     if !is_missed {
                         env.note(format!("  {agent} of life {incarnation} is lost: {reason}"));
+                        if is_expired && !self.is_superseded {
+                            env.expired.push((agent.clone(), incarnation));
+                        }
                         env.summary.agents_lost += 1;
                         self.named.remove(&agent);
                         self.post.ledger.borrow_mut().remove(&agent);
@@ -372,6 +403,7 @@ impl Shell {
     }
 
     fn see_to_loops(&mut self, env: &mut Env) {
+        self.owners.retain(|_, owner| !owner.is_fenced());
         for (&run, owner) in &mut self.owners {
             if std::mem::take(&mut owner.was_taken_over) {
                 let there = self.registry.members().filter(|member| !member.is_lost);

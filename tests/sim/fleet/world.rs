@@ -3,7 +3,7 @@
 use super::broker::{Party, Place, Way};
 use super::bug::Bug;
 use super::env::{Env, Happening, HostHappening, Planned, Summary};
-use super::hosts::Host;
+use super::hosts::{Host, agent_name};
 use super::shell::Shell;
 use crate::sim::plans;
 use crate::sim::random::Random;
@@ -24,6 +24,8 @@ const PUT_RIGHT_INTERVAL: Duration = Duration::from_secs(2);
 pub struct World {
     env: Env,
     shell: Option<Shell>,
+    /// A coordinator that is frozen, or was, while another took over.
+    zombie: Option<Shell>,
     shells: u64,
     hosts: Vec<Host>,
 }
@@ -60,7 +62,7 @@ impl World {
         }
         let calm = Duration::from_millis(env.random.between(3_000, 40_000));
         env.after(calm, Happening::Calm);
-        let mut world = Self { env, shell: None, shells: 0, hosts };
+        let mut world = Self { env, shell: None, zombie: None, shells: 0, hosts };
         world.plan_faults(has_spare);
         world
     }
@@ -90,6 +92,7 @@ impl World {
             self.env.ensure(self.env.summary.steps < MAX_STEPS, "a world without end");
             self.env.note(format!("{} {happening:?}", self.env.now));
             self.happen(happening);
+            self.check_leases();
             if self.env.weather.calm {
                 let since = *calm_since.get_or_insert(self.env.now);
                 let Some(open) = self.still_open() else { break };
@@ -108,7 +111,10 @@ impl World {
         match happening {
             Happening::Arrives(letter, keeper) => {
                 let is_lost = keeper.is_some_and(|from| match from.party {
-                    Party::Coordinator => self.shell.as_ref().is_none_or(|shell| shell.life() != from.life),
+                    Party::Coordinator => {
+                        let mut shells = self.shell.iter().chain(&self.zombie);
+                        !shells.any(|shell| shell.life() == from.life)
+                    }
                     Party::Host(host) => {
                         self.hosts[host].child.as_ref().is_none_or(|child| child.life != from.life)
                     }
@@ -134,6 +140,7 @@ impl World {
             Happening::Wish => self.wish(),
             Happening::CoordinatorStart => self.start_coordinator(),
             Happening::CoordinatorCrash => self.crash_coordinator(),
+            Happening::Wake(life) => self.wake(life),
             Happening::OnHost(host, happening) => self.on_host(host, happening),
             Happening::Freeze(host, length, with_processes) => {
                 self.hosts[host].freeze(env, length, with_processes);
@@ -146,7 +153,8 @@ impl World {
     }
 
     fn shell(&mut self, life: u64, what: impl FnOnce(&mut Shell, &mut Env)) {
-        if let Some(shell) = self.shell.as_mut().filter(|shell| shell.life() == life) {
+        let mut shells = self.shell.iter_mut().chain(&mut self.zombie);
+        if let Some(shell) = shells.find(|shell| shell.life() == life && !shell.is_asleep) {
             what(shell, &mut self.env);
         }
     }
@@ -205,8 +213,31 @@ impl World {
             self.env.crash_store();
             let pause = Duration::from_millis(*self.env.random.pick(&[1, 500, 14_000]));
             self.env.after(pause, Happening::CoordinatorStart);
+            if self.zombie.is_none() && self.env.random.chance(300) {
+                let sleep = Duration::from_millis(self.env.random.between(500, 20_000));
+                self.env.after(sleep, Happening::Wake(shell.life()));
+                self.zombie = Some(shell.asleep());
+            }
         }
         self.again(Happening::CoordinatorCrash);
+    }
+
+    /// One that was frozen goes on, if another has taken over: to be fenced, or else it is as good as crashed.
+    fn wake(&mut self, life: u64) {
+        let may_wake = self.shell.is_some() && !self.env.weather.calm;
+        let Some(zombie) = self.zombie.as_mut().filter(|zombie| zombie.life() == life && zombie.is_asleep)
+        else {
+            self.zombie = None;
+            return;
+        };
+        if may_wake {
+            self.env.summary.zombies += 1;
+            zombie.wake(&mut self.env);
+            let gone = Duration::from_millis(self.env.random.between(5_000, 20_000));
+            self.env.after(gone, Happening::Wake(life));
+        } else {
+            self.zombie = None;
+        }
     }
 
     fn again(&mut self, fault: Happening) {
@@ -299,6 +330,7 @@ impl World {
         let env = &mut self.env;
         env.weather.clear();
         env.heal();
+        self.zombie = None;
         env.after(Duration::ZERO, Happening::CoordinatorStart);
         for host in 0..self.hosts.len() {
             self.hosts[host].thaw(env);
@@ -320,6 +352,18 @@ impl World {
             }
         }
         env.after(PUT_RIGHT_INTERVAL, Happening::PutRight);
+    }
+
+    /// When a coordinator takes an agent for lost, the agent must have found before that its lease has ended.
+    fn check_leases(&mut self) {
+        for (agent, incarnation) in std::mem::take(&mut self.env.expired) {
+            let keepers = self.hosts.iter().filter(|host| agent_name(host.number) == agent);
+            let mut keepers = keepers.filter_map(|host| host.keeper.as_ref());
+            let believes = keepers.any(|keeper| {
+                keeper.core.incarnation == incarnation && keeper.lease.is_held(self.env.now) == Some(true)
+            });
+            self.env.ensure(!believes, "an agent that is taken for lost believes that it has a lease (I5)");
+        }
     }
 
     /// What has not ended; nothing once all runs have and everybody knows.
