@@ -63,8 +63,8 @@ impl Ledger {
     pub fn lend(&self, run: &str, agents: &[AgentState], command: &Command) -> Loan {
         let others = || self.runs.iter().filter(|(name, _)| *name != run).map(|(_, other)| other);
         let taken = |agent: &AgentSpec| {
-            let mut taken = Taken::default();
-            taken.closed = self.lenders.get(&agent.id).is_none_or(|lender| lender.is_closed);
+            let closed = self.lenders.get(&agent.id).is_none_or(|lender| lender.is_closed);
+            let mut taken = Taken { closed, ..Taken::default() };
             for of in others().filter_map(|other| other.uses.get(&agent.id)) {
                 taken.slots += of.slots;
                 taken.timers += of.timers;
