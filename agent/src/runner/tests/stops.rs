@@ -130,7 +130,11 @@ fn jobs_run_in_their_order_and_as_many_at_a_time_as_there_are_slots() {
         |mine: &Path, other: &Path| format!("echo > {} & cat {}; wait", mine.display(), other.display());
     bench.runner.start(bench.script(1, &script(&first, &second))).unwrap();
     bench.runner.start(bench.script(2, &script(&second, &first))).unwrap();
-    assert!(bench.finished().exit.is_success() && bench.finished().exit.is_success());
+    for _ in 0..2 {
+        let finished = bench.finished();
+        let said = String::from_utf8_lossy(&bench.log(finished.key)).into_owned();
+        assert!(finished.exit.is_success(), "{}: {said}", finished.exit);
+    }
     let one = Bench::new(1);
     for key in 0..20 {
         one.runner.start(one.program(key, &["true"])).unwrap();
