@@ -164,7 +164,7 @@ pub enum Fact {
     Granted(AttemptId),
     /// It is about to start, and must not start again.
     Started(AttemptId),
-    /// It has ended: [`Machine::end_of`] tells how.
+    /// It has ended: the machine's `end_of` tells how.
     Ended(AttemptId),
     /// Its end was acknowledged. Nothing depends on this being durable soon.
     Settled(AttemptId),

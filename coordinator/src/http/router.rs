@@ -67,7 +67,7 @@ pub fn openapi() -> OpenApi {
     routes().into_openapi()
 }
 
-/// The whole interface as a service; [`serve`](super::serve) puts it on a socket.
+/// The whole interface as a service; [`Server::serve`](super::Server::serve) puts it on a socket.
 pub fn router(parts: Parts, rules: Rules) -> Router {
     let api = api(parts, rules);
     router_of(api)

@@ -145,7 +145,7 @@ impl Server {
     }
 
     /// Answers until the parts' `shutdown` is cancelled. Then nothing new is accepted, streams end, and what is being
-    /// answered has [`DRAIN_DEADLINE`] to end.
+    /// answered has a bounded time to end.
     ///
     /// # Errors
     /// The socket failed.
