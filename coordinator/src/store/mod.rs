@@ -19,6 +19,7 @@ mod error;
 mod event_store;
 pub mod file;
 pub mod lock;
+mod queue;
 mod record;
 mod snapshot;
 

@@ -25,7 +25,6 @@
 mod disk;
 mod index;
 mod line;
-mod queue;
 mod read;
 mod reader;
 mod segment;

@@ -20,11 +20,11 @@ use uuid::Uuid;
 use super::super::cursor::Hint;
 use super::super::error::{AppendError, Stopped};
 use super::super::event_store::TicketAnswer;
+use super::super::queue::{Queue, Request};
 use super::super::record::{Append, Appended, Head, NewRecord};
 use super::disk::{Disk, OpenFile};
 use super::index::Index;
 use super::line::{Place, SegmentHeader, write_append};
-use super::queue::{Queue, Request};
 use super::segment::segment_path;
 use super::table::Table;
 

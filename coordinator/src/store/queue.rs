@@ -5,13 +5,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::super::error::AppendError;
-use super::super::event_store::{MAX_IN_FLIGHT_BYTES, ROOM_BYTES, Ticket, TicketAnswer};
-use super::super::record::{Append, StreamHead, StreamId};
+use super::error::AppendError;
+use super::event_store::{MAX_IN_FLIGHT_BYTES, ROOM_BYTES, Ticket, TicketAnswer};
+use super::record::{Append, StreamHead, StreamId};
 
 /// Something asked of the writer.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(in crate::store) enum Request {
     /// Put this into the log.
     Append { append: Append, bytes: usize, answer: TicketAnswer },
     /// Where does the stream end?
@@ -31,7 +31,7 @@ impl Request {
 
 /// The requests that wait.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::store) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
     has_room: Notify,
@@ -47,7 +47,7 @@ struct Waiting {
 
 impl Queue {
     /// Puts an append at the end, or answers it at once.
-    pub(super) fn submit(&self, append: Append) -> Ticket {
+    pub(in crate::store) fn submit(&self, append: Append) -> Ticket {
         let bytes = append.stored_bytes();
         let mut waiting = self.lock();
         let in_flight_bytes = waiting.in_flight_bytes;
@@ -66,7 +66,7 @@ impl Queue {
     }
 
     /// Puts a question at the end. If the queue is closed it is dropped, which tells who asked.
-    pub(super) fn ask(&self, request: Request) {
+    pub(in crate::store) fn ask(&self, request: Request) {
         let mut waiting = self.lock();
         if !waiting.closed {
             waiting.requests.push_back(request);
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     /// Waits until there is something; `None` once the queue is closed and empty.
-    pub(super) fn wait(&self) -> Option<()> {
+    pub(in crate::store) fn wait(&self) -> Option<()> {
         let mut waiting = self.lock();
         while waiting.requests.is_empty() {
             if waiting.closed {
@@ -89,7 +89,7 @@ impl Queue {
 
     /// Takes the first requests, as many as are there and fit into `bytes` and `count`; one at least if `bytes` is
     /// not used up.
-    pub(super) fn take(&self, mut bytes: usize, count: usize) -> Vec<Request> {
+    pub(in crate::store) fn take(&self, mut bytes: usize, count: usize) -> Vec<Request> {
         let mut waiting = self.lock();
         let mut fitting = 0;
         for request in waiting.requests.iter().take(count) {
@@ -103,7 +103,7 @@ impl Queue {
     }
 
     /// Notes that appends of `bytes` have been answered.
-    pub(super) fn answered(&self, bytes: usize) {
+    pub(in crate::store) fn answered(&self, bytes: usize) {
         let mut waiting = self.lock();
         let was_full = waiting.in_flight_bytes >= ROOM_BYTES;
         waiting.in_flight_bytes -= bytes;
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// Waits until little enough is in flight.
-    pub(super) async fn room(&self) {
+    pub(in crate::store) async fn room(&self) {
         loop {
             // Registered before looking, so that no notification falls in between.
             let mut notified = std::pin::pin!(self.has_room.notified());
@@ -133,14 +133,14 @@ impl Queue {
     }
 
     /// Takes nothing more; what waits is still to be done.
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_all();
         self.has_room.notify_waiters();
     }
 
     /// Takes nothing more and drops what waits, which tells who asked.
-    pub(super) fn abandon(&self) {
+    pub(in crate::store) fn abandon(&self) {
         self.close();
         self.lock().requests.clear();
     }
