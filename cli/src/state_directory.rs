@@ -10,7 +10,7 @@ use cairn_coordinator::runtime::{
 };
 use cairn_coordinator::store::file::{LogReader, lock_path};
 use cairn_coordinator::store::lock::last_holder;
-use cairn_coordinator::store::{Cursor, Holder, ReadError};
+use cairn_coordinator::store::{Cursor, EventReader, Holder, ReadError};
 use cairn_engine::{RunStatus, State, apply};
 use cairn_model::{Event, FailureKind, MilestoneIndex, Plan, RunSubmitted, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -25,9 +25,9 @@ const LIKENESS: f64 = 0.7;
 ///
 /// # Errors
 /// It cannot be read.
-pub fn try_open(context: &Context) -> Result<Option<LogReader>, Failure> {
+pub fn try_open(context: &Context) -> Result<Option<Box<dyn EventReader>>, Failure> {
     match LogReader::open(&context.state) {
-        Ok(reader) => Ok(Some(reader)),
+        Ok(reader) => Ok(Some(Box::new(reader))),
         Err(ReadError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error @ ReadError::Io(_)) => Err(Failure::because(Exit::OutOfReach, &error)
             .help("make it a state directory that you can read, or name another one with --state DIR")),
@@ -39,7 +39,7 @@ pub fn try_open(context: &Context) -> Result<Option<LogReader>, Failure> {
 ///
 /// # Errors
 /// There is none, or it cannot be read.
-pub fn open(context: &Context) -> Result<LogReader, Failure> {
+pub fn open(context: &Context) -> Result<Box<dyn EventReader>, Failure> {
     try_open(context)?.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("there are no runs in {}", context.state.display()))
             .help("`cairn run PLAN` starts one; `--state DIR` looks elsewhere")
@@ -51,7 +51,7 @@ pub fn open(context: &Context) -> Result<LogReader, Failure> {
 ///
 /// # Errors
 /// There is no such run, or the log cannot be read.
-pub fn find(reader: &LogReader, name: Option<&str>) -> Result<RunSummary, Failure> {
+pub fn find(reader: &dyn EventReader, name: Option<&str>) -> Result<RunSummary, Failure> {
     let Some(name) = name else { return find_only(reader) };
     match find_run(reader, name) {
         Ok(run) => Ok(run),
@@ -60,7 +60,7 @@ pub fn find(reader: &LogReader, name: Option<&str>) -> Result<RunSummary, Failur
     }
 }
 
-fn find_only(reader: &LogReader) -> Result<RunSummary, Failure> {
+fn find_only(reader: &dyn EventReader) -> Result<RunSummary, Failure> {
     let mut runs = list_runs(reader).map_err(|error| unreadable(&error))?;
     let projects: BTreeSet<_> = runs.iter().map(|run| run.run.project().to_owned()).collect();
     if projects.len() > 1 {
@@ -74,7 +74,7 @@ fn find_only(reader: &LogReader) -> Result<RunSummary, Failure> {
     })
 }
 
-fn no_such_run(reader: &LogReader, name: &str) -> Result<Failure, Failure> {
+fn no_such_run(reader: &dyn EventReader, name: &str) -> Result<Failure, Failure> {
     let runs = list_runs(reader).map_err(|error| unreadable(&error))?;
     let names: BTreeSet<_> =
         runs.iter().flat_map(|run| [run.run.to_string(), run.run.project().to_owned()]).collect();
@@ -96,7 +96,7 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 ///
 /// # Errors
 /// Log or plan cannot be read.
-pub fn load(context: &Context, reader: &LogReader, run: &RunSummary) -> Result<LoadedRun, Failure> {
+pub fn load(context: &Context, reader: &dyn EventReader, run: &RunSummary) -> Result<LoadedRun, Failure> {
     load_run(&context.state, reader, run, None).map_err(|error| not_loaded(&error))
 }
 
@@ -226,7 +226,7 @@ fn nearest_task(plan: &Plan, name: &str) -> Option<String> {
 
 /// A run that is read while it goes on.
 pub struct Follower {
-    reader: LogReader,
+    reader: Box<dyn EventReader>,
     cursor: Cursor,
     /// The run as far as it was read.
     pub state: State,
@@ -234,7 +234,7 @@ pub struct Follower {
 
 impl Follower {
     /// Begins where the run was loaded to.
-    pub fn new(reader: LogReader, run: LoadedRun) -> Self {
+    pub fn new(reader: Box<dyn EventReader>, run: LoadedRun) -> Self {
         Self { reader, cursor: Cursor::all(run.position + 1), state: run.state }
     }
 
@@ -248,7 +248,7 @@ impl Follower {
         let agents = state.agents().iter().map(|agent| agent.spec.id.clone()).collect();
         let mut decoder = Decoder::new(&plan, &graph, agents);
         let run = state.run().id.clone();
-        each_record(reader, cursor, |record| {
+        each_record(&**reader, cursor, |record| {
             if belongs(record.stream.as_str(), &run) {
                 decoder.decode(record, |event, at| {
                     apply(state, &event, at);

@@ -16,7 +16,7 @@ use cairn_coordinator::codec::{Decoder, Encoder, Envelope, SCHEMA, StoredEvent, 
 use cairn_coordinator::projection::StatusView;
 use cairn_coordinator::runtime::{RunSummary, belongs, each_record, list_runs, load_run};
 use cairn_coordinator::store::file::LogReader;
-use cairn_coordinator::store::{Cursor, NewRecord, ReadError, StoredRecord};
+use cairn_coordinator::store::{Cursor, EventReader, NewRecord, ReadError, StoredRecord};
 use cairn_model::{Event, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -47,12 +47,17 @@ fn present() -> Vec<PathBuf> {
     forms().into_iter().filter(is_present).collect()
 }
 
-fn status_at(state_directory: &Path, reader: &LogReader, run: &RunSummary, until: Option<u64>) -> Value {
+fn status_at(
+    state_directory: &Path,
+    reader: &dyn EventReader,
+    run: &RunSummary,
+    until: Option<u64>,
+) -> Value {
     let loaded = load_run(state_directory, reader, run, until).expect("a golden log can be read");
     serde_json::to_value(StatusView::new(&loaded.state)).expect("JSON")
 }
 
-fn records(reader: &LogReader) -> Vec<StoredRecord> {
+fn records(reader: &dyn EventReader) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     each_record(reader, &mut Cursor::all(1), |record| {
         records.push(record.clone());
@@ -141,7 +146,7 @@ fn the_golden_logs_of_the_present_form_have_every_type_of_event() {
 }
 
 /// The decisions of a run: the id of each, its moment, and its events.
-fn decisions(state: &Path, reader: &LogReader, run: &RunSummary) -> (Vec<Decision>, Vec<StoredRecord>) {
+fn decisions(state: &Path, reader: &dyn EventReader, run: &RunSummary) -> (Vec<Decision>, Vec<StoredRecord>) {
     let loaded = load_run(state, reader, run, None).expect("a golden log can be read");
     let graph = loaded.state.graph().clone();
     let mut decoder = Decoder::new(&loaded.plan, &graph, Vec::new());

@@ -7,8 +7,7 @@ use crate::output::Stdout;
 use crate::state_directory::{find, open, unreadable};
 use cairn_coordinator::codec::{StoredEvent, expand};
 use cairn_coordinator::runtime::belongs;
-use cairn_coordinator::store::file::LogReader;
-use cairn_coordinator::store::{Cursor, StoredRecord};
+use cairn_coordinator::store::{Cursor, EventReader, StoredRecord};
 use cairn_model::RunId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -101,7 +100,7 @@ fn local(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let reader = open(context)?;
     let mut printer = Printer {
         out: Stdout::new(),
-        run: args.run.as_deref().map(|name| resolve(&reader, name)).transpose()?,
+        run: args.run.as_deref().map(|name| resolve(&*reader, name)).transpose()?,
         from: args.from,
         yaml: context.format == Format::Yaml,
         has_ended: false,
@@ -121,7 +120,7 @@ fn local(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-fn resolve(reader: &LogReader, name: &str) -> Result<String, Failure> {
+fn resolve(reader: &dyn EventReader, name: &str) -> Result<String, Failure> {
     find(reader, Some(name)).map(|summary| summary.run.to_string())
 }
 

@@ -127,7 +127,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
 fn local(context: &Context) -> Result<Vec<RunRow>, Failure> {
     match try_open(context)? {
         Some(reader) => {
-            let runs = list(&reader).map_err(|error| unreadable(&error))?;
+            let runs = list(&*reader).map_err(|error| unreadable(&error))?;
             Ok(runs.iter().map(row).collect())
         }
         None => Ok(Vec::new()),

@@ -2,8 +2,7 @@
 
 use crate::codec::{StoredEvent, expand, read_submitted};
 use crate::runtime::each_record;
-use crate::store::file::LogReader;
-use crate::store::{Cursor, ReadError, StoredRecord};
+use crate::store::{Cursor, EventReader, ReadError, StoredRecord};
 use cairn_engine::RunStatus;
 use cairn_model::{Ended, RunId, Timestamp};
 use serde::Deserialize;
@@ -65,7 +64,7 @@ impl RunOverview {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn list(reader: &LogReader) -> Result<Vec<RunOverview>, ReadError> {
+pub fn list(reader: &dyn EventReader) -> Result<Vec<RunOverview>, ReadError> {
     let mut fold = RunsFold::default();
     each_record(reader, &mut Cursor::all(1), |record| {
         fold.take(record);

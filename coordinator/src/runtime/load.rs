@@ -3,8 +3,7 @@
 use super::snapshot::{self, Restored};
 use crate::codec::{DecodeError, Decoder, expand, read_submitted};
 use crate::plans::{self, PlanError};
-use crate::store::file::LogReader;
-use crate::store::{Cursor, ReadError, StoredRecord, StreamId};
+use crate::store::{Cursor, EventReader, ReadError, StoredRecord, StreamId};
 use cairn_engine::{State, apply};
 use cairn_model::{Event, Graph, Plan, RunId, RunSubmitted, Timestamp};
 use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
@@ -78,7 +77,7 @@ pub struct RunSummary {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn list_runs(reader: &LogReader) -> Result<Vec<RunSummary>, ReadError> {
+pub fn list_runs(reader: &dyn EventReader) -> Result<Vec<RunSummary>, ReadError> {
     let mut runs = Vec::new();
     let mut cursor = Cursor::all(1);
     each_record(reader, &mut cursor, |record| {
@@ -98,7 +97,7 @@ pub fn list_runs(reader: &LogReader) -> Result<Vec<RunSummary>, ReadError> {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn last_moment(reader: &LogReader) -> Result<Timestamp, ReadError> {
+pub fn last_moment(reader: &dyn EventReader) -> Result<Timestamp, ReadError> {
     let head = reader.head()?;
     let mut last = Timestamp(0);
     if head.position == 0 {
@@ -118,7 +117,7 @@ pub fn last_moment(reader: &LogReader) -> Result<Timestamp, ReadError> {
 ///
 /// # Errors
 /// The log cannot be read, or has no such run.
-pub fn find_run(reader: &LogReader, name: &str) -> Result<RunSummary, LoadError> {
+pub fn find_run(reader: &dyn EventReader, name: &str) -> Result<RunSummary, LoadError> {
     let runs = list_runs(reader)?;
     let exact = RunId::parse(name);
     let wanted = |summary: &&RunSummary| match &exact {
@@ -150,7 +149,7 @@ pub fn read_plan(
 /// The log, the plan or an event cannot be read.
 pub fn load_run(
     state_directory: &Path,
-    reader: &LogReader,
+    reader: &dyn EventReader,
     run: &RunSummary,
     until: Option<u64>,
 ) -> Result<LoadedRun, LoadError> {
@@ -189,7 +188,7 @@ pub fn load_run(
 
 /// The newest snapshot of a run that is not ahead of `until`. Whatever is wrong with one, the log has all of it.
 fn restore(
-    reader: &LogReader,
+    reader: &dyn EventReader,
     submitted: &RunSubmitted,
     plan: &Arc<Plan>,
     graph: &Arc<Graph>,
@@ -213,7 +212,7 @@ pub fn belongs(stream: &str, run: &str) -> bool {
 /// # Errors
 /// The log cannot be read, or `take` refuses a record.
 pub fn each_record<E: From<ReadError>>(
-    reader: &LogReader,
+    reader: &dyn EventReader,
     cursor: &mut Cursor,
     mut take: impl FnMut(&StoredRecord) -> Result<(), E>,
 ) -> Result<(), E> {

@@ -16,6 +16,7 @@
 pub mod chain;
 mod cursor;
 mod error;
+mod event_reader;
 mod event_store;
 pub mod file;
 pub mod lock;
@@ -29,6 +30,7 @@ pub use error::{
     AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SnapshotError,
     SnapshotFlaw, Stopped,
 };
+pub use event_reader::EventReader;
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
 pub use lock::{Holder, Lock, LockError};

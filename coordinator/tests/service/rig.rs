@@ -6,6 +6,7 @@ use cairn_coordinator::service::{
     Handle, LogEnds, Service, ServiceConfig, ServiceError, Submission, Submitted,
 };
 use cairn_coordinator::service::{Part, Request, Wish, WishError};
+use cairn_coordinator::store::EventReader;
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{EventStore, FileStore, Holder};
 use cairn_engine::RunStatus;

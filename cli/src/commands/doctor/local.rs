@@ -34,7 +34,7 @@ fn state(context: &Context) -> Check {
         Some(holder) => format!("process {} works on it", holder.pid),
         None => "no process works on it".to_owned(),
     };
-    match list_runs(&reader) {
+    match list_runs(&*reader) {
         Ok(runs) => Check::ok(NAME, format!("{place} holds {} runs; {held}", runs.len())),
         Err(error) => Check::fail(
             NAME,

@@ -89,8 +89,8 @@ fn of_plan(args: &Args) -> Result<Subject, Failure> {
 
 fn of_run(args: &Args, context: &Context, with_size: bool) -> Result<Subject, Failure> {
     let reader = open(context)?;
-    let run = load(context, &reader, &find(&reader, Some(&args.subject))?)?;
+    let run = load(context, &*reader, &find(&*reader, Some(&args.subject))?)?;
     let name = run.submitted.run.clone();
-    let data_bytes = with_size.then(|| size::data_bytes(&reader, &context.state, &name)).transpose()?;
+    let data_bytes = with_size.then(|| size::data_bytes(&*reader, &context.state, &name)).transpose()?;
     Ok(Subject { name, state: run.state, is_run: true, data_bytes })
 }

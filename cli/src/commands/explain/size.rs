@@ -10,8 +10,7 @@ use cairn_coordinator::insight::{
     COORDINATION_WEIGHT, Profile, Scale, Terms, coordination, milestone_depth, score,
 };
 use cairn_coordinator::runtime::{belongs, each_record};
-use cairn_coordinator::store::file::LogReader;
-use cairn_coordinator::store::{Cursor, ReadError};
+use cairn_coordinator::store::{Cursor, EventReader, ReadError};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -41,7 +40,7 @@ struct InForce {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn data_bytes(reader: &LogReader, state: &Path, run: &str) -> Result<u64, Failure> {
+pub fn data_bytes(reader: &dyn EventReader, state: &Path, run: &str) -> Result<u64, Failure> {
     let mut bytes = 0;
     each_record(reader, &mut Cursor::all(1), |record| {
         if belongs(record.stream.as_str(), run) {

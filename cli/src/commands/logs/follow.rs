@@ -5,7 +5,7 @@ use super::{Logs, Selection};
 use crate::exit::Failure;
 use crate::state_directory::Follower;
 use cairn_coordinator::runtime::LoadedRun;
-use cairn_coordinator::store::file::LogReader;
+use cairn_coordinator::store::EventReader;
 use cairn_engine::State;
 use cairn_model::{Event, TaskIndex};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ enum Change {
 
 /// Prints what is there, then what comes, until the run, or the one task, has ended.
 pub fn follow(
-    reader: LogReader,
+    reader: Box<dyn EventReader>,
     run: LoadedRun,
     selection: &Selection,
     logs: &Logs,

@@ -70,7 +70,7 @@ fn form(context: &Context, is_one: bool) -> Form {
 
 fn local(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let reader = open(context)?;
-    let run = load(context, &reader, &find(&reader, Some(&args.run))?)?;
+    let run = load(context, &*reader, &find(&*reader, Some(&args.run))?)?;
     let state = &run.state;
     let selection = Selection::new(args, state.plan())?;
     let logs = Logs { directory: context.state.join("logs").join(&state.run().id), attempt: args.attempt };

@@ -16,7 +16,7 @@ use cairn_model::{MilestoneIndex, TaskIndex, Timestamp};
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let reader = open(context)?;
-    let run = load(context, &reader, &find(&reader, args.run.as_deref())?)?;
+    let run = load(context, &*reader, &find(&*reader, args.run.as_deref())?)?;
     let is_unfinished = !run.state.run().status.is_final();
     let writer = if is_unfinished { writer(context) } else { None };
     if context.format == Format::Text {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::super::cursor::Cursor;
 use super::super::error::{Notice, ReadError, SnapshotError};
+use super::super::event_reader::EventReader;
 use super::super::record::{Head, StoredRecord};
 use super::super::snapshot::LoadedSnapshot;
 use super::read::Reading;
@@ -43,23 +44,6 @@ impl LogReader {
         Ok(Self { events, snapshots: snapshots_path(state) })
     }
 
-    /// The next page of what `cursor` reads, and moves it behind that; empty at the end. The same cursor can be read
-    /// again when there may be more.
-    ///
-    /// # Errors
-    /// Damage, or a file operation that failed; the cursor stays where it was.
-    pub fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
-        self.reading().page(cursor)
-    }
-
-    /// The end of the log as it is written now, durable or not. Reads the last segment.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn head(&self) -> Result<Head, ReadError> {
-        self.reading().head()
-    }
-
     /// Reads the whole log and checks everything that can be checked.
     ///
     /// # Errors
@@ -70,16 +54,23 @@ impl LogReader {
         Ok(Verified { store_id: found.store_id, head: found.head, unfinished })
     }
 
-    /// The newest usable snapshot of that name, as [`EventStore::load_snapshot`](super::super::EventStore).
-    ///
-    /// # Errors
-    /// The log or the snapshots cannot be read.
-    pub fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
-        let Some(store_id) = self.reading().store_id()? else { return Ok(LoadedSnapshot::default()) };
-        snapshots::load(&self.snapshots, store_id, name, self.head()?.position)
-    }
-
     fn reading(&self) -> Reading<'_> {
         Reading { events: &self.events, until: None, index: None }
+    }
+}
+
+impl EventReader for LogReader {
+    fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
+        self.reading().page(cursor)
+    }
+
+    /// Reads the last segment.
+    fn head(&self) -> Result<Head, ReadError> {
+        self.reading().head()
+    }
+
+    fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
+        let Some(store_id) = self.reading().store_id()? else { return Ok(LoadedSnapshot::default()) };
+        snapshots::load(&self.snapshots, store_id, name, self.head()?.position)
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use cairn_model::Timestamp;
 use uuid::Uuid;
 
+use super::super::EventReader;
 use super::super::chain::Link;
 use super::super::record::{Append, NewRecord, StoredRecord};
 use super::super::{Cursor, Holder, Lock, OpenError};

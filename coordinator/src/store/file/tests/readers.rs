@@ -1,5 +1,6 @@
 //! Reading while somebody writes, from another process as it were.
 
+use super::super::super::EventReader;
 use super::super::super::error::{DamageReason, ReadError};
 use super::super::super::event_store::EventStore;
 use super::super::super::{Cursor, Notice};
