@@ -7,7 +7,8 @@ use crate::store::{
     StreamHead, StreamId, TicketAnswer,
 };
 use cairn_engine::RunStatus;
-use cairn_model::{AgentSpec, Outcome, RunSubmitted, Scope};
+use cairn_model::{AgentSpec, Outcome, Report, ReportKind, RunSubmitted, Scope};
+use cairn_shared::message::OrderKind;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
