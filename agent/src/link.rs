@@ -7,13 +7,14 @@
 //! Not here: what is said between machines ([`cairn_shared::message::wire`]), though much of it goes through here.
 
 use bincode::{Decode, Encode};
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{Held, Hello, RunOrders, WireReport};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The version of what is said here.
-pub const LINK: u16 = 1;
+pub const LINK: u16 = 2;
 
 /// What [`Setup::queue_type`] says for queues on several brokers.
 pub const QUORUM: &str = "quorum";
@@ -32,6 +33,8 @@ pub enum ToChild {
     Reports {
         /// The run.
         run: String,
+        /// The run's trace, if it is known.
+        trace: Option<TraceContext>,
         /// What there is to say.
         reports: Vec<WireReport>,
     },
@@ -86,6 +89,8 @@ pub enum ToKeeper {
         shared: bool,
         /// Somebody may have had them before.
         redelivered: bool,
+        /// The trace that they came with.
+        trace: Option<TraceContext>,
         /// The orders.
         orders: RunOrders,
     },

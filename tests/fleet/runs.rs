@@ -9,13 +9,19 @@ fn a_plan_runs_on_two_agents() {
     let fleet = Fleet::shared(Setup::default());
     fleet.place.write(
         "plan.yaml",
-        "version: 1\nproject: apollo\ntasks:\n- {id: a, run: \"echo from $CAIRN_AGENT\"}\n- {id: b, run: exit 0, needs: [a]}\n",
+        "version: 1\nproject: apollo\ntasks:\n- {id: a, run: \"echo from $CAIRN_AGENT trace $TRACEPARENT\"}\n- {id: b, run: exit 0, needs: [a]}\n",
     );
     let output = fleet.run(&["submit", "plan.yaml", "--wait"]);
     assert_eq!(output.status.code(), Some(0), "{}\n{}", told(&output), fleet.logs());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "apollo.1\n");
     // Whoever has seen the end of a run finds all that it printed.
-    assert!(fleet.ok(&["logs", "apollo.1", "a"]).contains("from a"));
+    let printed = fleet.ok(&["logs", "apollo.1", "a"]);
+    assert!(printed.contains("from a"));
+    // The process was told the trace that the coordinator's log names.
+    let trace =
+        printed.split_once("trace 00-").and_then(|(_, rest)| rest.split('-').next()).expect("a trace");
+    let is_it = |line: &str| line.contains("run submitted") && line.contains(trace);
+    assert!(fleet.logs().lines().any(is_it), "{printed}\n{}", fleet.logs());
     check_log(&fleet.events("apollo.1"), &[("main/a".to_owned(), "main/b".to_owned())], 2);
 }
 

@@ -10,6 +10,7 @@ use crate::metric_definitions::{
     TASK_DURATION, TASKS, UNREADABLE,
 };
 use cairn_shared::message::codec::decode;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{
     Heartbeat, Hello, RunOrders, RunReports, ToAgent, ToCoordinator, WireOrder, WireOutcome, WireReport,
     WireReportKind,
@@ -251,10 +252,11 @@ impl Post {
                 }
                 self.tell(ToKeeper::Alive).await;
             }
-            ToChild::Reports { run, reports } => {
+            ToChild::Reports { run, trace, reports } => {
                 reports.iter().for_each(|report| self.count(&run, report));
                 let Hello { agent, incarnation, .. } = self.hello.clone();
-                self.uplink.say(ToCoordinator::Reports(RunReports { agent, incarnation, run, reports }))?;
+                let said = RunReports { agent, incarnation, run, reports };
+                self.uplink.say(ToCoordinator::Reports(said), trace)?;
             }
             ToChild::Taken { delivery } => {
                 if let Some(receipt) = self.receipts.remove(&delivery) {
@@ -275,7 +277,8 @@ impl Post {
     }
 
     async fn delivered(&mut self, delivery: Delivery, shared: bool) -> Result<(), Overflow> {
-        let Delivery { content_type, body, redelivered, receipt, .. } = delivery;
+        let Delivery { content_type, trace, body, redelivered, receipt, .. } = delivery;
+        let trace = trace.as_deref().and_then(TraceContext::parse);
         let said = match decode::<ToAgent>(&content_type, &body) {
             Ok(said) => said,
             Err(error) => {
@@ -287,7 +290,7 @@ impl Post {
         };
         match said {
             ToAgent::Orders(orders) => {
-                self.take_orders(orders, shared, redelivered, receipt).await;
+                self.take_orders(orders, trace, (shared, redelivered), receipt).await;
                 return Ok(());
             }
             // Only work comes from a queue that agents share.
@@ -318,7 +321,13 @@ impl Post {
         Ok(())
     }
 
-    async fn take_orders(&mut self, orders: RunOrders, shared: bool, redelivered: bool, receipt: Receipt) {
+    async fn take_orders(
+        &mut self,
+        orders: RunOrders,
+        trace: Option<TraceContext>,
+        (shared, redelivered): (bool, bool),
+        receipt: Receipt,
+    ) {
         if shared {
             let offers = orders.orders.iter().filter(|order| matches!(order, WireOrder::Offer(_))).count();
             self.room = self.room.saturating_sub(u32::try_from(offers).unwrap_or(u32::MAX));
@@ -326,7 +335,7 @@ impl Post {
         self.deliveries += 1;
         let delivery = self.deliveries;
         self.receipts.insert(delivery, receipt);
-        self.tell(ToKeeper::Orders { delivery, shared, redelivered, orders }).await;
+        self.tell(ToKeeper::Orders { delivery, shared, redelivered, trace, orders }).await;
     }
 
     async fn say_goodbye(&mut self) {

@@ -2,6 +2,7 @@
 
 use crate::metric_definitions::PUBLISH_FAILURES;
 use cairn_shared::message::codec::Codec;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::ToCoordinator;
 use cairn_shared::transport::{Address, Message, PublishError, Receipt, Transport, TransportFuture};
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ const MAX_WAITING: usize = 4096;
 
 enum Item {
     /// Who waits hears whether the broker has it.
-    Say(Address, Box<ToCoordinator>, Option<oneshot::Sender<bool>>),
+    Say(Address, Box<ToCoordinator>, Option<TraceContext>, Option<oneshot::Sender<bool>>),
     Settle(Receipt),
 }
 
@@ -40,15 +41,15 @@ impl Uplink {
         Self(sender)
     }
 
-    /// Says something to the coordinators.
-    pub fn say(&self, message: ToCoordinator) -> Result<(), Overflow> {
-        self.put(Item::Say(Address::Coordinator, Box::new(message), None))
+    /// Says something to the coordinators that belongs to a trace.
+    pub fn say(&self, message: ToCoordinator, trace: Option<TraceContext>) -> Result<(), Overflow> {
+        self.put(Item::Say(Address::Coordinator, Box::new(message), trace, None))
     }
 
-    /// The same; what is returned tells whether the broker has it.
+    /// Says something about the agent itself; what is returned tells whether the broker has it.
     pub fn ask(&self, message: ToCoordinator) -> Result<oneshot::Receiver<bool>, Overflow> {
         let (tell, told) = oneshot::channel();
-        self.put(Item::Say(Address::Coordinator, Box::new(message), Some(tell)))?;
+        self.put(Item::Say(Address::Coordinator, Box::new(message), None, Some(tell)))?;
         Ok(told)
     }
 
@@ -60,7 +61,7 @@ impl Uplink {
     /// Says a piece of output and waits until the broker has it; whether it does.
     pub async fn ship(&self, message: ToCoordinator) -> bool {
         let (tell, told) = oneshot::channel();
-        let item = Item::Say(Address::Output, Box::new(message), Some(tell));
+        let item = Item::Say(Address::Output, Box::new(message), None, Some(tell));
         self.0.send(item).await.is_ok() && told.await.unwrap_or(false)
     }
 
@@ -79,10 +80,12 @@ async fn drive(transport: Arc<dyn Transport>, id_prefix: String, mut items: mpsc
                 number += 1;
                 waiting.push_back(match item {
                     Item::Settle(receipt) => Waiting::Settle(receipt),
-                    Item::Say(to, message, tell) => match message_of(&message, format!("{id_prefix}-{number}")) {
-                        Some(message) => Waiting::Confirm(transport.publish(&to, message), tell),
-                        None => continue,
-                    },
+                    Item::Say(to, message, trace, tell) => {
+                        match message_of(&message, format!("{id_prefix}-{number}"), trace) {
+                            Some(message) => Waiting::Confirm(transport.publish(&to, message), tell),
+                            None => continue,
+                        }
+                    }
                 });
             }
             () = first(&mut waiting), if !waiting.is_empty() => {}
@@ -112,14 +115,14 @@ async fn first(waiting: &mut VecDeque<Waiting>) {
     }
 }
 
-fn message_of(message: &ToCoordinator, id: String) -> Option<Message> {
+fn message_of(message: &ToCoordinator, id: String, trace: Option<TraceContext>) -> Option<Message> {
     use cairn_shared::message::codec::WireMessage as _;
     match Codec::Bincode.encode(message) {
         Ok(body) => Some(Message {
             id,
             content_type: Codec::Bincode.content_type().to_owned(),
             kind: message.kind(),
-            trace: None,
+            trace: trace.map(|trace| trace.to_string()),
             body,
         }),
         Err(error) => {

@@ -3,6 +3,7 @@
 use crate::machine::{Terms, Work};
 use crate::runner::{Job, LOG_LIMIT, Program};
 use cairn_model::{RunId, ids};
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{self, Offer};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -92,8 +93,9 @@ impl JobMaker {
         Ok(Terms { work, resources: resources.into(), awaits_grant, hold: self.hold || offer.hold })
     }
 
-    /// The job of an offer that [`JobMaker::terms`] has found fit.
-    pub fn job(&self, key: u64, run: &str, offer: &Offer) -> Job {
+    /// The job of an offer that [`JobMaker::terms`] has found fit. Its process is told the trace of the attempt, unless
+    /// the plan sets another one.
+    pub fn job(&self, key: u64, run: &str, offer: &Offer, trace: Option<TraceContext>) -> Job {
         let (milestone, task) = offer.name.split_once('/').unwrap_or((&offer.name, ""));
         let project = run.rsplit_once('.').map_or(run, |(project, _)| project);
         let attempt = offer.attempt.to_string();
@@ -110,8 +112,11 @@ impl JobMaker {
             key,
             program,
             env: Arc::new([]),
-            own_env: theirs
-                .map(|(name, value)| pair(name, value))
+            own_env: trace
+                .map(|trace| pair("TRACEPARENT", &trace.to_string()))
+                .into_iter()
+                // Of two of a name the later counts.
+                .chain(theirs.map(|(name, value)| pair(name, value)))
                 .chain([
                     pair("CAIRN_PROJECT", project),
                     pair("CAIRN_RUN", run),
@@ -171,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_job_has_all_that_its_offer_says_and_our_variables_are_ours() {
-        let job = maker().job(7, "apollo.3", &offer());
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let job = maker().job(7, "apollo.3", &offer(), TraceContext::parse(trace));
         assert_eq!(job.working_dir, Path::new("/srv/w/sub"));
         assert_eq!(job.log_path, Path::new("/var/lib/a1/logs/apollo.3/build/unit.2.log"));
         assert_eq!(job.timeout, Some(Duration::from_millis(1500)));
@@ -190,6 +196,7 @@ mod tests {
             ("CAIRN_TASK", "unit"),
             ("CAIRN_ATTEMPT", "2"),
             ("CAIRN_AGENT", "a1"),
+            ("TRACEPARENT", trace),
         ] {
             assert_eq!(value(name), [expected], "{name}");
         }

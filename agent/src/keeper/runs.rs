@@ -1,5 +1,6 @@
-//! The agent's own numbers for runs.
+//! The agent's own numbers for runs, and their traces.
 
+use cairn_shared::message::trace::TraceContext;
 use std::collections::{HashMap, VecDeque};
 
 /// Runs that are over and remembered, so that a late order about them starts nothing.
@@ -11,6 +12,8 @@ pub struct Runs {
     next: u32,
     numbers: HashMap<String, u32>,
     names: HashMap<u32, String>,
+    /// As the newest orders said. Not in the journal: the next orders say it again, and nothing depends on it.
+    traces: HashMap<u32, TraceContext>,
     over: VecDeque<u32>,
 }
 
@@ -23,6 +26,18 @@ impl Runs {
     /// The number of a run that is known.
     pub fn find(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
+    }
+
+    /// Learns the trace of a run, if the run is known.
+    pub fn set_trace(&mut self, name: &str, trace: TraceContext) {
+        if let Some(number) = self.find(name) {
+            self.traces.insert(number, trace);
+        }
+    }
+
+    /// The trace of a run.
+    pub fn trace(&self, number: u32) -> Option<TraceContext> {
+        self.traces.get(&number).copied()
     }
 
     /// The number of a run, and whether it is new.
@@ -52,6 +67,7 @@ impl Runs {
             return None;
         }
         let oldest = self.over.pop_front()?;
+        self.traces.remove(&oldest);
         if let Some(name) = self.names.remove(&oldest) {
             self.numbers.remove(&name);
         }

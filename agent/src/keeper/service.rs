@@ -17,6 +17,7 @@ use crate::runner::{Finished, Runner, RunnerEvent, StopReason, Urgency};
 use crate::runtime::{POLL_INTERVAL, outcome_of, reason_of};
 use cairn_model::{FailureKind, Outcome, Timestamp};
 use cairn_shared::clock::Clock;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::WireReport;
 use sd_notify::NotifyState;
 use std::collections::{BTreeMap, HashMap};
@@ -324,6 +325,7 @@ impl Keeper {
         let id = self.keys.remove(&finished.key)?;
         self.ids.remove(&id);
         if let Some(name) = self.open_logs.remove(&finished.key) {
+            tell_log(&name, self.parts.core.runs.trace(id.run), "attempt ended");
             if finished.output_bytes > 0 {
                 // The file has a line more where bytes were left out; the bound need not be that exact.
                 self.parts.logs.ended(name.clone(), finished.output_bytes - finished.left_out_bytes);
@@ -432,8 +434,9 @@ impl Keeper {
 
     fn flush_reports(&mut self) {
         for (run, reports) in std::mem::take(&mut self.reports) {
+            let trace = self.parts.core.runs.trace(run);
             if let Some(run) = self.parts.core.runs.name(run) {
-                self.tell(ToChild::Reports { run: run.to_owned(), reports });
+                self.tell(ToChild::Reports { run: run.to_owned(), trace, reports });
             }
         }
     }
@@ -449,7 +452,9 @@ impl Keeper {
         };
         let key = self.next_key;
         self.next_key += 1;
-        if let Err(refusal) = self.parts.runner.start(core.jobs.job(key, &name.run, &offer)) {
+        let trace = core.runs.trace(id.run).map(|trace| trace.of_attempt(id.task.0, id.attempt));
+        tell_log(&name, trace, "attempt starts");
+        if let Err(refusal) = self.parts.runner.start(core.jobs.job(key, &name.run, &offer, trace)) {
             let message = reason_of(&refusal);
             let outcome = Outcome::Failed { kind: FailureKind::StartFailed, message, exit_code: None };
             core.give(Input::ProcessFinished { id, outcome, started_at: now, finished_at: now }, now);
@@ -494,4 +499,10 @@ impl Keeper {
         }
         (now >= since.plus(LAST_WORDS_PATIENCE)).then_some(ended)
     }
+}
+
+/// What becomes of an attempt, with the trace by which it is found in the coordinator's log.
+fn tell_log(name: &LogName, trace: Option<TraceContext>, what: &str) {
+    let LogName { run, task, attempt } = name;
+    tracing::debug!(run, task, attempt, trace = trace.map(|trace| display(trace.id())), "{what}");
 }

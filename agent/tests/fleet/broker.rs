@@ -17,7 +17,7 @@ use tokio::sync::{mpsc as channel, oneshot, watch};
 /// What the agent's side says.
 #[derive(Debug, Encode, Decode)]
 pub enum Up {
-    Publish { number: u64, to: String, content_type: String, body: Vec<u8> },
+    Publish { number: u64, to: String, content_type: String, trace: Option<String>, body: Vec<u8> },
     Subscribe { from: String },
     Settled { tag: u64, how: Settled },
 }
@@ -33,8 +33,17 @@ pub enum Settled {
 /// What the broker says.
 #[derive(Debug, Encode, Decode)]
 pub enum Down {
-    Confirm { number: u64 },
-    Deliver { tag: u64, from: String, content_type: String, body: Vec<u8>, redelivered: bool },
+    Confirm {
+        number: u64,
+    },
+    Deliver {
+        tag: u64,
+        from: String,
+        content_type: String,
+        trace: Option<String>,
+        body: Vec<u8>,
+        redelivered: bool,
+    },
 }
 
 pub fn name(address: &Address) -> String {
@@ -65,6 +74,8 @@ pub struct Broker {
     pub said: mpsc::Receiver<Up>,
     connection: Arc<Mutex<Option<UnixStream>>>,
     tags: u64,
+    /// What deliveries carry.
+    pub trace: Option<String>,
 }
 
 impl Broker {
@@ -87,14 +98,15 @@ impl Broker {
                 }
             }
         });
-        Self { said, connection, tags: 0 }
+        Self { said, connection, tags: 0, trace: None }
     }
 
     /// Delivers a message; its tag.
     pub fn deliver(&mut self, to: &Address, (content_type, body): (&str, &[u8]), redelivered: bool) -> u64 {
         self.tags += 1;
         let (from, content_type, body) = (name(to), content_type.to_owned(), body.to_vec());
-        let frame = Down::Deliver { tag: self.tags, from, content_type, body, redelivered };
+        let (tag, trace) = (self.tags, self.trace.clone());
+        let frame = Down::Deliver { tag, from, content_type, trace, body, redelivered };
         // A connection that is gone loses it, as a broker that is wiped would.
         if let Some(stream) = &*self.connection.lock().unwrap() {
             let _ = write(stream, &frame);
@@ -158,18 +170,11 @@ impl Pipe {
                             let _ = confirm.send(());
                         }
                     }
-                    Down::Deliver { tag, from, content_type, body, redelivered } => {
+                    Down::Deliver { tag, from, content_type, trace, body, redelivered } => {
                         let receipt = Receipt::new(Box::new(Settler { stream: Arc::clone(&settling), tag }));
                         let (id, body) = (tag.to_string(), Bytes::from(body));
-                        let delivery = Delivery {
-                            id,
-                            content_type,
-                            trace: None,
-                            body,
-                            redelivered,
-                            origin: None,
-                            receipt,
-                        };
+                        let delivery =
+                            Delivery { id, content_type, trace, body, redelivered, origin: None, receipt };
                         let subscriber = of_thread.subscribers.lock().unwrap().get(&from).cloned();
                         if let Some(subscriber) = subscriber {
                             let _ = subscriber.blocking_send(delivery);
@@ -191,8 +196,8 @@ impl Transport for Pipe {
         let number = confirms.keys().max().unwrap_or(&0) + 1;
         confirms.insert(number, confirm);
         drop(confirms);
-        let Message { content_type, body, .. } = message;
-        let frame = Up::Publish { number, to: name(to), content_type, body: body.to_vec() };
+        let Message { content_type, trace, body, .. } = message;
+        let frame = Up::Publish { number, to: name(to), content_type, trace, body: body.to_vec() };
         let written = write(&stream, &frame).is_ok();
         Box::pin(async move {
             if written && confirmed.await.is_ok() { Ok(()) } else { std::future::pending().await }

@@ -7,6 +7,7 @@ mod broker;
 mod rig;
 
 use broker::Settled;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::*;
 use cairn_shared::transport::Address;
 use rig::{AGENT, Rig};
@@ -64,6 +65,38 @@ fn a_killed_child_costs_no_running_task() {
     std::fs::write(go, "").unwrap();
     assert_eq!(rig.end_of(0), [WireOutcome::Completed]);
     assert_eq!(rig.traces(), ["t0.1"]);
+}
+
+#[test]
+fn an_attempt_keeps_the_trace_that_it_was_offered_with() {
+    let mut rig = Rig::new();
+    let run = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    rig.broker.trace = Some(run.to_owned());
+    let (told, go) = (rig.path("told"), rig.path("go"));
+    let script = format!("while ! [ -e {} ]; do sleep 0.01; done", go.display());
+    let offer = rig.script(0, &format!("echo $TRACEPARENT >> {}; {script}", told.display()));
+    rig.offer(offer);
+    rig.until("the start", |rig| {
+        std::fs::read_to_string(rig.path("told")).is_ok_and(|told| told.len() == 56)
+    });
+    // Whoever carries its reports from here on was never told.
+    let hellos = rig.hellos;
+    kill_process(rig.child_pid(), Signal::KILL).unwrap();
+    rig.until("a new hello", |rig| rig.hellos > hellos);
+    rig.acknowledges = false;
+    std::fs::write(go, "").unwrap();
+    assert_eq!(rig.end_of(0), [WireOutcome::Completed]);
+    assert_eq!(
+        rig.reported_with.iter().flatten().filter(|&trace| trace == run).count(),
+        rig.reported_with.len()
+    );
+    let attempt = TraceContext::parse(run).unwrap().of_attempt(0, 1);
+    assert_eq!(std::fs::read_to_string(told).unwrap(), format!("{attempt}\n"));
+    // What is no trace is no reason to refuse work.
+    rig.broker.trace = Some("not a trace".to_owned());
+    let offer = rig.script(1, "");
+    rig.offer(offer);
+    assert_eq!(rig.end_of(1), [WireOutcome::Completed]);
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub struct Rig {
     pub heartbeats: Vec<Heartbeat>,
     pub goodbyes: usize,
     pub reports: Vec<WireReport>,
+    /// The trace of each message of reports.
+    pub reported_with: Vec<Option<String>>,
     pub outputs: Vec<Output>,
     pub settled: Vec<(u64, Settled)>,
     pub subscribed: Vec<String>,
@@ -119,6 +121,7 @@ impl Rig {
             heartbeats: Vec::new(),
             goodbyes: 0,
             reports: Vec::new(),
+            reported_with: Vec::new(),
             outputs: Vec::new(),
             settled: Vec::new(),
             subscribed: Vec::new(),
@@ -153,8 +156,11 @@ impl Rig {
 
     fn hear(&mut self, up: Up) {
         match up {
-            Up::Publish { content_type, body, to, .. } => {
+            Up::Publish { content_type, trace, body, to, .. } => {
                 let said: ToCoordinator = decode(&content_type, &body).unwrap();
+                if matches!(said, ToCoordinator::Reports(_)) {
+                    self.reported_with.push(trace);
+                }
                 assert_eq!(
                     to,
                     if matches!(said, ToCoordinator::Output(_)) { "output" } else { "coordinator" }

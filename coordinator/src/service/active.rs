@@ -10,6 +10,7 @@ use crate::telemetry::{FleetMetrics, Projects, RunMetrics, StoreMetrics};
 use cairn_engine::State;
 use cairn_model::{AgentSpec, Command, Event, Plan, RunId};
 use cairn_shared::clock::Clock;
+use cairn_shared::message::trace::TraceContext;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) struct Begin {
     pub(super) state: State,
     pub(super) versions: HashMap<StreamId, u64>,
     pub(super) plan_hash: String,
+    /// What its messages carry.
+    pub(super) trace: TraceContext,
     /// Who submitted it.
     pub(super) user: String,
     /// What is decided before all else.
@@ -79,6 +82,7 @@ pub(super) struct LoopEnd {
 /// A run that is under way.
 pub(super) struct Active {
     pub(super) plan: Arc<Plan>,
+    pub(super) trace: TraceContext,
     /// Not bounded by itself: what agents say is bounded by the deliveries that are not settled, what people wish by
     /// the requests that may wait.
     inputs: mpsc::UnboundedSender<Input>,
@@ -94,7 +98,8 @@ impl Active {
         let (parcels_in, parcels) = mpsc::channel(CHANNEL_DEPTH);
         let (inputs_in, mut inputs) = mpsc::channel(CHANNEL_DEPTH);
         let (coming_in, mut coming) = mpsc::unbounded_channel();
-        let porter = porter::carry(begin.run.to_string(), plan.clone(), parcels, around.post.clone());
+        let porter =
+            porter::carry(begin.run.to_string(), begin.trace, plan.clone(), parcels, around.post.clone());
         let config = RunConfig {
             store: around.store.clone(),
             clock: around.clock.clone(),
@@ -129,7 +134,7 @@ impl Active {
             let _ = porter.await;
             LoopEnd { run, state, result, left, coming }
         };
-        (Self { plan, inputs: coming_in }, driven)
+        (Self { plan, trace: begin.trace, inputs: coming_in }, driven)
     }
 }
 

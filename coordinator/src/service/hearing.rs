@@ -47,7 +47,8 @@ impl Service {
         for of_run in beat.holds {
             let Some(active) = RunId::parse(&of_run.run).and_then(|run| self.runs.get(&run)) else {
                 // The run is over, or was never ours: nobody will ask for it.
-                self.order(&beat.agent, beat.incarnation, &of_run.run, of_run.epoch, WireOrder::Forget);
+                let (agent, epoch) = (&beat.agent, of_run.epoch);
+                self.order(agent, beat.incarnation, &of_run.run, epoch, WireOrder::Forget, None);
                 continue;
             };
             let mut attempts: Vec<_> =
@@ -90,7 +91,8 @@ impl Service {
             match convert::report(report, AgentIndex(0), active.plan.task_count()) {
                 Ok(report) => reports.push((report.task, report.attempt, report.kind)),
                 Err(error) => {
-                    tracing::warn!(agent = said.agent, run = said.run, %error, "a report cannot be true");
+                    let (agent, run, trace) = (&said.agent, &said.run, active.trace.id());
+                    tracing::warn!(agent, run, %trace, %error, "a report cannot be true");
                 }
             }
         }
@@ -102,7 +104,8 @@ impl Service {
     /// A message that nobody could take. An offer among them was not started: its agent declines it, so to say, so
     /// that it goes elsewhere; what an agent said is told again by it.
     pub(super) fn bury(&mut self, delivery: Delivery) {
-        tracing::warn!(id = delivery.id, origin = ?delivery.origin, "a message was not taken by anybody");
+        let (id, trace) = (&delivery.id, &delivery.trace);
+        tracing::warn!(id, origin = ?delivery.origin, trace, "a message was not taken by anybody");
         if let Some(Address::Agent(agent)) = &delivery.origin
             && let Ok(ToAgent::Orders(orders)) = decode::<ToAgent>(&delivery.content_type, &delivery.body)
             && let Some(active) = RunId::parse(&orders.run).and_then(|run| self.runs.get(&run))

@@ -23,6 +23,7 @@ mod post;
 mod service;
 mod side_log;
 mod submit;
+mod trace;
 mod wishes;
 
 pub use handle::{

@@ -5,6 +5,7 @@ use crate::runtime::Parcel;
 use cairn_model::Plan;
 use cairn_shared::message::codec::encoded_bytes;
 use cairn_shared::message::convert;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{Attempt, RunOrders, ToAgent, WireOrder};
 use cairn_shared::message::{Order, OrderKind};
 use futures_util::StreamExt as _;
@@ -27,7 +28,13 @@ const MAX_UNDER_WAY: usize = 64;
 pub(super) const POOL_PREFIX: &str = "pool:";
 
 /// Carries until there are no more parcels.
-pub(super) async fn carry(run: String, plan: Arc<Plan>, mut parcels: mpsc::Receiver<Parcel>, post: Post) {
+pub(super) async fn carry(
+    run: String,
+    trace: TraceContext,
+    plan: Arc<Plan>,
+    mut parcels: mpsc::Receiver<Parcel>,
+    post: Post,
+) {
     let mut under_way = FuturesUnordered::new();
     loop {
         let parcel = tokio::select! {
@@ -35,7 +42,7 @@ pub(super) async fn carry(run: String, plan: Arc<Plan>, mut parcels: mpsc::Recei
             Some(answer) = under_way.next(), if !under_way.is_empty() => {
                 if let Err(error) = answer {
                     // The agent is gone, or its queue is full. What it does not answer is said again.
-                    tracing::debug!(%error, run, "orders did not arrive");
+                    tracing::debug!(%error, run, trace = %trace.id(), "orders did not arrive");
                 }
                 continue;
             }
@@ -43,10 +50,24 @@ pub(super) async fn carry(run: String, plan: Arc<Plan>, mut parcels: mpsc::Recei
         };
         let Some(parcel) = parcel else { return };
         for orders in messages(&run, &plan, &parcel) {
+            tell_log(&orders, &parcel.to.id, trace);
             under_way.push(match parcel.to.id.strip_prefix(POOL_PREFIX) {
-                Some(capability) => post.offer(capability, orders),
-                None => post.say(&parcel.to.id, &ToAgent::Orders(orders)),
+                Some(capability) => post.offer(capability, orders, trace),
+                None => post.say(&parcel.to.id, &ToAgent::Orders(orders), Some(trace)),
             });
+        }
+    }
+}
+
+/// Each offer, with the trace by which its attempt is found in the agent's log.
+fn tell_log(orders: &RunOrders, agent: &str, trace: TraceContext) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    for order in &orders.orders {
+        if let WireOrder::Offer(offer) = order {
+            let (run, task, attempt) = (&orders.run, &offer.name, offer.attempt);
+            tracing::debug!(run, task, attempt, agent, trace = %trace.id(), "attempt offered");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::fleet::Registry;
 use cairn_shared::message::codec::{Codec, WireMessage};
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{RunOrders, ToAgent};
 use cairn_shared::transport::{Address, Message, PublishError, Transport, TransportFuture};
 use dashmap::DashMap;
@@ -33,15 +34,17 @@ impl Post {
     }
 
     /// Sends a message to an agent's own queue. It is on its way when this returns; the answer is whether it arrived
-    /// in its queue, and need not be waited for: whatever matters is said again while it is not answered.
+    /// in its queue, and need not be waited for: whatever matters is said again while it is not answered. A message
+    /// about a run goes with the run's trace.
     pub(super) fn say(
         &self,
         agent: &str,
         message: &ToAgent,
+        trace: Option<TraceContext>,
     ) -> TransportFuture<'static, Result<(), PublishError>> {
         // Whoever has not said how it wants to be spoken to is spoken to in what every agent reads.
         let codec = self.codecs.get(agent).map_or(Codec::Json, |codec| *codec);
-        self.publish(&Address::Agent(agent.to_owned()), kind(message), codec, message)
+        self.publish(&Address::Agent(agent.to_owned()), kind(message), codec, message, trace)
     }
 
     /// Sends orders to a queue that several agents share.
@@ -49,12 +52,14 @@ impl Post {
         &self,
         capability: &str,
         orders: RunOrders,
+        trace: TraceContext,
     ) -> TransportFuture<'static, Result<(), PublishError>> {
         self.publish(
             &Address::Work(capability.to_owned()),
             "orders",
             Codec::Bincode,
             &ToAgent::Orders(orders),
+            Some(trace),
         )
     }
 
@@ -64,6 +69,7 @@ impl Post {
         kind: &'static str,
         codec: Codec,
         message: &impl WireMessage,
+        trace: Option<TraceContext>,
     ) -> TransportFuture<'static, Result<(), PublishError>> {
         let body = match codec.encode(message) {
             Ok(body) => body,
@@ -78,7 +84,7 @@ impl Post {
             id: format!("{}-{number}", self.name),
             content_type: codec.content_type().to_owned(),
             kind,
-            trace: None,
+            trace: trace.map(|trace| trace.to_string()),
             body,
         };
         self.transport.publish(to, message)

@@ -16,6 +16,7 @@ use crate::telemetry::{FleetMetrics, Projects, StoreMetrics};
 use cairn_engine::{Rejection, State};
 use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
 use cairn_shared::transport::{Address, Health, SubscribeError, Transport};
 use std::collections::HashMap;
@@ -251,7 +252,7 @@ impl Service {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 // Whatever matters is said again while it is not answered.
-                Action::Say { agent, message } => drop(self.post.say(&agent, &message)),
+                Action::Say { agent, message } => drop(self.post.say(&agent, &message, None)),
                 Action::Joined { agent } => self.joined(&agent),
                 Action::Changed { agent } => self.changed(&agent),
                 Action::Lost { agent, incarnation, reason, gone } => {
@@ -271,6 +272,7 @@ impl Service {
             Note::TakenOver { run, epoch } => {
                 let agents: Vec<_> =
                     self.registry.members().filter(|member| !member.is_lost).cloned().collect();
+                let trace = self.runs.get(&run).map(|active| active.trace);
                 for member in agents {
                     self.order(
                         &member.spec.id,
@@ -278,6 +280,7 @@ impl Service {
                         &run.to_string(),
                         epoch,
                         WireOrder::Recall,
+                        trace,
                     );
                 }
             }
@@ -285,16 +288,24 @@ impl Service {
     }
 
     /// Gives an order that is about a run as a whole.
-    pub(super) fn order(&self, agent: &str, incarnation: u64, run: &str, epoch: u64, order: WireOrder) {
+    pub(super) fn order(
+        &self,
+        agent: &str,
+        incarnation: u64,
+        run: &str,
+        epoch: u64,
+        order: WireOrder,
+        trace: Option<TraceContext>,
+    ) {
         let orders = RunOrders { run: run.to_owned(), epoch, incarnation, orders: vec![order] };
         // Not to be waited for: an agent that has not heard it says so by what it holds.
-        drop(self.post.say(agent, &ToAgent::Orders(orders)));
+        drop(self.post.say(agent, &ToAgent::Orders(orders), trace));
     }
 
     /// A run's loop has ended: the run is over, or another coordinator owns it.
     fn ended(&mut self, end: LoopEnd) -> Result<(), ServiceError> {
         let LoopEnd { run, state, result, mut left, mut coming } = end;
-        self.runs.remove(&run);
+        let trace = self.runs.remove(&run).map(|active| active.trace);
         while let Ok(input) = coming.try_recv() {
             left.push_back(input);
         }
@@ -304,10 +315,12 @@ impl Service {
         match result {
             Ok(()) if !state.run().status.is_final() => Ok(()),
             Ok(()) => {
-                tracing::info!(%run, status = state.run().status.name(), "run ended");
+                let status = state.run().status.name();
+                tracing::info!(%run, status, trace = trace.map(|trace| display(trace.id())), "run ended");
                 for agent in state.agents() {
                     let (id, incarnation) = (&agent.spec.id, agent.spec.incarnation);
-                    self.order(id, incarnation, &run.to_string(), state.run().epoch, WireOrder::Forget);
+                    let epoch = state.run().epoch;
+                    self.order(id, incarnation, &run.to_string(), epoch, WireOrder::Forget, trace);
                 }
                 self.submissions.keep(run, state);
                 Ok(())

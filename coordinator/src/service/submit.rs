@@ -4,6 +4,7 @@ use super::active::{Active, Begin, unasked};
 use super::handle::{Submission, SubmitError, Submitted};
 use super::keys::Keys;
 use super::service::{Ready, Service, ServiceError};
+use super::trace;
 use crate::plans;
 use crate::projection;
 use crate::runtime::{Input, LoadedRun, list_runs, load_run};
@@ -178,6 +179,7 @@ impl Service {
             milestones: plan.milestones().len() as u64,
             key: submission.key,
         };
+        let trace = trace::of_run(&submitted);
         let (accepted, durable) = oneshot::channel();
         let command = Command::Submit(Box::new(submitted));
         let submit = Input::Command { command, user: None, reply: accepted };
@@ -186,11 +188,12 @@ impl Service {
             state: State::new(plan, graph),
             versions: HashMap::new(),
             plan_hash,
+            trace,
             user: submission.user,
             first: vec![submit, unasked(Command::TakeOver { epoch: 1 })],
         });
         self.introduce_fleet(&run);
-        tracing::info!(%run, "run submitted");
+        tracing::info!(%run, trace = %trace.id(), "run submitted");
         tokio::spawn(async move {
             let answer = match durable.await {
                 Ok(Ok(())) => Ok(Submitted { run, is_new: true }),
@@ -279,12 +282,14 @@ impl Service {
         for agent in loaded.state.agents().iter().filter(|agent| !agent.lost) {
             self.registry.expect(&agent.spec, now, &mut self.actions);
         }
-        tracing::info!(%run, epoch, "run taken over");
+        let trace = trace::of_run(&loaded.submitted);
+        tracing::info!(%run, epoch, trace = %trace.id(), "run taken over");
         self.begin(Begin {
             run: run.clone(),
             state: loaded.state,
             versions: loaded.versions,
             plan_hash: loaded.submitted.plan_hash,
+            trace,
             user: self.config.name.clone(),
             first: [unasked(Command::TakeOver { epoch })].into_iter().chain(then).collect(),
         });

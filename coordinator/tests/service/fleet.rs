@@ -4,6 +4,7 @@ use crate::rig::{Agent, Coordinator, soon, state, transport};
 use cairn_coordinator::service::{Wish, WishError};
 use cairn_engine::{RunStatus, TaskStatus};
 use cairn_model::TaskIndex;
+use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{Attempt, ToAgent, WireOrder, WireReportKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -222,5 +223,38 @@ async fn a_run_that_has_ended_is_retried() {
     let (_, offer) = agent.offer().await;
     agent.finish(&run, &offer).await;
     assert_eq!(coordinator.ended(&run).await, RunStatus::Completed);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_said_of_a_run_is_one_trace_whoever_owns_it() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    assert!(matches!(agent.heard().await, ToAgent::Welcome(_)) && agent.trace.is_none());
+    let (one, other) = (coordinator.submit(THREE).await, coordinator.submit(THREE).await);
+    let mut traces = BTreeMap::new();
+    while traces.len() < 2 {
+        let run = agent.orders().await.run;
+        let context = agent.trace.as_deref().and_then(TraceContext::parse).expect("a traceparent");
+        assert_eq!(*traces.entry(run).or_insert(context), context);
+    }
+    assert_ne!(traces[&one].id().to_string(), traces[&other].id().to_string());
+    coordinator.crash().await;
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    loop {
+        let orders = agent.orders().await;
+        assert_eq!(agent.trace, Some(traces[&orders.run].to_string()), "{orders:?}");
+        if orders.orders.contains(&WireOrder::Recall) {
+            break;
+        }
+    }
+    for run in [&one, &other] {
+        agent.work_until(coordinator.ended(run)).await;
+    }
+    while agent.forgotten.len() < 2 {
+        let run = agent.orders().await.run;
+        assert_eq!(agent.trace, Some(traces[&run].to_string()), "to the last word");
+    }
     coordinator.stop().await;
 }

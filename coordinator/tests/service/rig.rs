@@ -176,6 +176,8 @@ pub struct Agent {
     orders: mpsc::Receiver<Delivery>,
     sequence: u64,
     sent: u64,
+    /// The trace of the newest message.
+    pub trace: Option<String>,
     /// What it holds, by run.
     pub holds: BTreeMap<String, Vec<Attempt>>,
     /// Runs that it may forget.
@@ -192,6 +194,7 @@ impl Agent {
             orders,
             sequence: 0,
             sent: 0,
+            trace: None,
             holds: BTreeMap::new(),
             forgotten: Vec::new(),
         };
@@ -281,6 +284,7 @@ impl Agent {
     pub async fn heard(&mut self) -> ToAgent {
         let delivery = soon(self.orders.recv()).await.expect("a message");
         delivery.receipt.acknowledge();
+        self.trace = delivery.trace;
         decode(&delivery.content_type, &delivery.body).expect("it reads")
     }
 

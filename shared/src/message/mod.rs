@@ -2,7 +2,7 @@
 //!
 //! [`order`] is the form inside one process: indices of a plan that both sides read. [`wire`] is the form between
 //! machines: self-contained, so that an agent needs neither plan nor store. [`codec`] makes bytes of it, [`convert`] leads
-//! from one form to the other, [`batch`] gathers items into messages.
+//! from one form to the other, [`batch`] gathers items into messages, [`trace`] says which trace a message belongs to.
 //!
 //! ```text
 //!   coordinator ──ToAgent──▶ an agent's own queue, or a shared one of a capability
@@ -15,6 +15,7 @@ pub mod batch;
 pub mod codec;
 pub mod convert;
 pub mod order;
+pub mod trace;
 pub mod wire;
 
 pub use order::{Order, OrderKind, Orders};

@@ -58,9 +58,13 @@ impl Keeper {
                 self.parts.core.give(Input::Drain(on || self.phase != Phase::Working), now);
                 self.beat_at = now;
             }
-            ToKeeper::Orders { delivery, shared, redelivered, orders } => {
+            ToKeeper::Orders { delivery, shared, redelivered, trace, orders } => {
+                let traced = trace.map(|trace| (orders.run.clone(), trace));
                 self.parts.core.is_fenced = self.lease.has_ended(now);
                 self.parts.core.obey((delivery, shared, redelivered), orders, now);
+                if let Some((run, trace)) = traced {
+                    self.parts.core.runs.set_trace(&run, trace);
+                }
             }
             ToKeeper::Shipped(name) => self.parts.logs.shipped(&name),
             ToKeeper::Done => self.said_goodbye = true,
