@@ -2,7 +2,7 @@
 //!
 //! [`EventStore`] is the seam; its documentation is the contract, and one conformance suite
 //! (`tests/store_conformance/`) holds every implementation to it. [`file::FileStore`] keeps a state directory of
-//! plain files; it needs nothing installed.
+//! plain files; [`sqlite::SqliteStore`] one database file in it. Neither needs anything installed.
 //!
 //! What every store keeps alike, so that events can move from one to another unchanged:
 //!
@@ -13,22 +13,25 @@
 //!
 //! Not here: what is inside a body (the runtime's business), snapshots' contents, projections, retries.
 
+mod blocking;
 pub mod chain;
 mod cursor;
 mod error;
 mod event_reader;
 mod event_store;
 pub mod file;
+mod heads;
 pub mod lock;
 mod queue;
 mod record;
 mod snapshot;
+pub mod sqlite;
 
 pub use chain::Link;
 pub use cursor::{Cursor, READ_PAGE_BYTES};
 pub use error::{
-    AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SnapshotError,
-    SnapshotFlaw, Stopped,
+    AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SchemaError,
+    SnapshotError, SnapshotFlaw, Stopped, TableFlaw,
 };
 pub use event_reader::EventReader;
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
@@ -39,3 +42,4 @@ pub use record::{
     StreamId,
 };
 pub use snapshot::{LoadedSnapshot, MAX_SNAPSHOT_NAME_BYTES, SNAPSHOTS_KEPT, Snapshot};
+pub use sqlite::SqliteStore;

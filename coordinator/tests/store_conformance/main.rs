@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::{
-    Append, Cursor, EventStore, FileStore, Holder, Link, NewRecord, StoredRecord, StreamId,
+    Append, Cursor, EventStore, FileStore, Holder, Link, NewRecord, SqliteStore, StoredRecord, StreamId,
 };
 use cairn_model::Timestamp;
 use uuid::Uuid;
@@ -41,6 +41,21 @@ impl Fixture for FileFixture {
         let holder = Holder::this_process("the conformance suite", Timestamp(0));
         let options = Options { store_id: Uuid::from_u128(7), segment_bytes: 10_000 };
         Arc::new(FileStore::open(self.0.path(), &holder, options).unwrap())
+    }
+}
+
+/// A state directory with a database.
+struct SqliteFixture(tempfile::TempDir);
+
+impl Fixture for SqliteFixture {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn open(&self) -> Arc<dyn EventStore> {
+        let holder = Holder::this_process("the conformance suite", Timestamp(0));
+        let options = cairn_coordinator::store::sqlite::Options::new(Uuid::from_u128(7));
+        Arc::new(SqliteStore::open(self.0.path(), &holder, options).unwrap())
     }
 }
 
@@ -111,6 +126,7 @@ macro_rules! suite {
 }
 
 suite!(file, FileFixture);
+suite!(sqlite, SqliteFixture);
 
 /// A record of `count` events.
 fn record(stream: &str, first_version: u64, count: u32) -> NewRecord {

@@ -9,14 +9,14 @@ use super::super::error::IoFailure;
 
 /// A file of the log that is being written.
 #[derive(Debug)]
-pub(super) struct OpenFile {
+pub(in crate::store) struct OpenFile {
     pub(super) file: File,
     pub(super) path: PathBuf,
 }
 
 /// What changes the log, and what makes changes durable. After an error the caller never tries the same again: the
 /// kernel may have dropped what it could not write and marked it as clean.
-pub(super) trait Disk: Send {
+pub(in crate::store) trait Disk: Send {
     /// Makes a new file, readable and writable by its owner only, whatever the umask.
     fn create(&mut self, path: &Path) -> io::Result<OpenFile>;
 
@@ -38,7 +38,7 @@ pub(super) trait Disk: Send {
 
 /// The file system.
 #[derive(Debug)]
-pub(super) struct RealDisk;
+pub(in crate::store) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&mut self, path: &Path) -> io::Result<OpenFile> {
@@ -68,7 +68,7 @@ impl Disk for RealDisk {
 }
 
 /// Opens `path` for reading and writing as `options` say about creating it, with mode 0600 whatever the umask.
-pub(super) fn create_private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(in crate::store) fn create_private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = options.read(true).write(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
@@ -76,7 +76,7 @@ pub(super) fn create_private_file(path: &Path, options: &mut OpenOptions) -> io:
 
 /// Makes the directory `path` durably, with mode 0700 whatever the umask, unless it is there. Missing directories
 /// above it are made as the umask says.
-pub(super) fn create_private_dir(disk: &mut dyn Disk, path: &Path) -> Result<(), IoFailure> {
+pub(in crate::store) fn create_private_dir(disk: &mut dyn Disk, path: &Path) -> Result<(), IoFailure> {
     let failed = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| IoFailure { doing, path, source }

@@ -31,12 +31,12 @@ mod segment;
 mod snapshots;
 mod store;
 mod survey;
-mod table;
 mod tail;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use disk::{Disk, RealDisk, create_private_dir, create_private_file};
 pub use reader::{LogReader, Verified};
 pub use store::{FileStore, Options, SEGMENT_BYTES, lock_path};

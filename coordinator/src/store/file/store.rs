@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::super::blocking::blocking;
 use super::super::chain::Link;
 use super::super::cursor::Cursor;
 use super::super::error::{AppendError, IoFailure, Notice, OpenError, ReadError, SnapshotError, Stopped};
@@ -176,7 +177,7 @@ fn make_good(
     };
     let encoder = Encoder {
         store_id,
-        table: found.table,
+        heads: found.heads,
         head: found.head,
         segment: segment.start,
         segment_bytes: segment.bytes,
@@ -311,23 +312,5 @@ impl EventStore for FileStore {
 
     fn stopped(&self) -> Option<Stopped> {
         self.shared.stopped.get().cloned()
-    }
-}
-
-/// Runs `work` on a thread that may block. A panic in it goes on in the caller.
-async fn blocking<T, E>(
-    shutting_down: E,
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => Err(shutting_down),
-        },
     }
 }

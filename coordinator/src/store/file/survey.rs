@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::super::chain::Link;
 use super::super::cursor::Hint;
 use super::super::error::{Damage, DamageReason, LogFault};
+use super::super::heads::Heads;
 use super::super::record::{Head, StreamId};
 use super::index::Index;
 use super::line::{AppendLine, HeaderError, SegmentHeader};
 use super::segment::{Found, LineReader, list_segments, segment_path};
-use super::table::Table;
 use super::tail::{MAX_WRITE_BYTES, Verdict, Writes, judge};
 
 /// What a log holds, and how it ends.
@@ -21,7 +21,7 @@ pub(super) struct Survey {
     /// The log's identity; `None` if there is no log yet.
     pub(super) store_id: Option<Uuid>,
     pub(super) head: Head,
-    pub(super) table: Table,
+    pub(super) heads: Heads<NewestSegment>,
     pub(super) index: Index,
     /// The last segment that has a header.
     pub(super) last: Option<LastSegment>,
@@ -29,6 +29,14 @@ pub(super) struct Survey {
     pub(super) torn: Option<Torn>,
     /// The write that the last line belongs to.
     last_batch: Option<u64>,
+}
+
+/// The segment that has a stream's newest record; 0 before there is one.
+pub(super) type NewestSegment = u64;
+
+/// Notes that a stream has a record in `segment`; tells whether it is the first there.
+pub(super) fn is_first_in(segment: u64, newest: &mut NewestSegment) -> bool {
+    std::mem::replace(newest, segment) != segment
 }
 
 /// The segment that the log goes on in.
@@ -56,7 +64,7 @@ pub(super) fn survey(events: &Path) -> Result<Survey, LogFault> {
     let mut survey = Survey {
         store_id: None,
         head: Head { position: 0, chain: Link::EMPTY },
-        table: Table::default(),
+        heads: Heads::default(),
         index: Index::default(),
         last: None,
         torn: None,
@@ -138,8 +146,8 @@ impl Survey {
             let record = record.ok_or(DamageReason::Form)?;
             let (stream, version, count) = (&*record.stream, record.first_version, record.count);
             let is_first = self
-                .table
-                .advance(stream, version, count, append.epoch, place.segment)
+                .heads
+                .advance(stream, version, count, append.epoch, |newest| is_first_in(place.segment, newest))
                 .map_err(|_| DamageReason::Sequence)?;
             if is_first {
                 self.index.first_in_segment(&StreamId::from(stream), self.head.position + 1, version);

@@ -20,13 +20,14 @@ use uuid::Uuid;
 use super::super::cursor::Hint;
 use super::super::error::{AppendError, Stopped};
 use super::super::event_store::TicketAnswer;
-use super::super::queue::{Queue, Request};
+use super::super::heads::Heads;
+use super::super::queue::{AbandonOnPanic, Queue, Request};
 use super::super::record::{Append, Appended, Head, NewRecord};
 use super::disk::{Disk, OpenFile};
 use super::index::Index;
 use super::line::{Place, SegmentHeader, write_append};
 use super::segment::segment_path;
-use super::table::Table;
+use super::survey::{NewestSegment, is_first_in};
 
 /// A batch is closed once it is this large: at 300 MB/s it takes 27 ms, and a larger one is not written any faster.
 pub(super) const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -88,17 +89,6 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// A panic here is our own bug. It must not leave callers waiting for answers that never come.
-struct AbandonOnPanic<'a>(&'a Queue);
-
-impl Drop for AbandonOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.abandon();
-        }
-    }
-}
-
 fn write(shared: &Shared, log: &mut LogFile, batch: &Batch) -> Result<(), AppendError> {
     shared.refuse_if_stopped()?;
     let Some(head) = batch.head else { return Ok(()) };
@@ -156,7 +146,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Encoder {
     pub(super) store_id: Uuid,
-    pub(super) table: Table,
+    pub(super) heads: Heads<NewestSegment>,
     pub(super) head: Head,
     /// The segment that is being written, and its length.
     pub(super) segment: u64,
@@ -185,10 +175,10 @@ impl Encoder {
                 batch.bytes += bytes;
             }
             Request::StreamHead { stream, answer } => {
-                drop(answer.send(alive.map(|()| self.table.head(&stream))));
+                drop(answer.send(alive.map(|()| self.heads.head(&stream))));
             }
             Request::NextEpoch { stream, answer } => {
-                drop(answer.send(alive.map(|()| self.table.next_epoch(&stream))));
+                drop(answer.send(alive.map(|()| self.heads.next_epoch(&stream))));
             }
         }
     }
@@ -203,8 +193,10 @@ impl Encoder {
         let begins_segment = batch.head.is_none() && self.segment_bytes >= self.max_segment_bytes;
         let segment = if begins_segment { position } else { self.segment };
         let mut firsts: Vec<(&NewRecord, u64)> = Vec::new();
-        self.table.accept(append, segment, |record, events_before| {
-            firsts.push((record, position + events_before));
+        self.heads.accept(append, |record, events_before, newest| {
+            if is_first_in(segment, newest) {
+                firsts.push((record, position + events_before));
+            }
         })?;
         if begins_segment {
             self.begin_segment(segment, batch);

@@ -31,6 +31,7 @@ fn small_sample() -> Log {
 fn survey_of(log: &Log) -> Result<Survey, Damage> {
     survey(&log.events()).map_err(|fault| match fault {
         LogFault::Damaged(damage) => damage,
+        LogFault::Schema(error) => panic!("{error}"),
         LogFault::Io(failure) => panic!("{failure}"),
     })
 }

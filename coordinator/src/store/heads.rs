@@ -1,23 +1,29 @@
-//! The end of every stream: what an append is checked against.
+//! The end of every stream, in memory: what a store that is its log's only writer checks appends against.
 
 use std::collections::HashMap;
 
-use super::super::error::AppendError;
-use super::super::record::{Append, NewRecord, StreamHead, StreamId};
+use super::error::AppendError;
+use super::record::{Append, NewRecord, StreamHead, StreamId};
 
-/// The end of every stream, and the epochs given out.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    streams: HashMap<StreamId, Entry>,
+/// The end of every stream, and the epochs given out. `P` is what the store notes about a stream besides, its default
+/// for a stream that is new.
+#[derive(Debug)]
+pub(super) struct Heads<P> {
+    streams: HashMap<StreamId, Entry<P>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct Entry<P> {
     head: StreamHead,
     /// The highest epoch that was given out.
     claimed_epoch: u64,
-    /// The segment that has the stream's newest record.
-    segment: u64,
+    note: P,
+}
+
+impl<P> Default for Heads<P> {
+    fn default() -> Self {
+        Self { streams: HashMap::new() }
+    }
 }
 
 /// Why a record does not continue its stream.
@@ -29,7 +35,7 @@ pub(super) enum Misfit {
     Version(u64),
 }
 
-impl Table {
+impl<P: Copy + Default> Heads<P> {
     /// The end of a stream.
     pub(super) fn head(&self, stream: &StreamId) -> StreamHead {
         self.streams.get(stream).map(|entry| entry.head).unwrap_or_default()
@@ -42,16 +48,26 @@ impl Table {
         entry.claimed_epoch
     }
 
-    /// Moves a stream behind a record, if the record continues it. Tells whether it is the stream's first record in
-    /// `segment`.
-    pub(super) fn advance(
+    /// Notes a stream as it was found when the store was opened.
+    pub(super) fn found(&mut self, stream: StreamId, head: StreamHead, note: P) {
+        self.streams.insert(stream, Entry { head, claimed_epoch: 0, note });
+    }
+
+    /// Every stream and its end.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&StreamId, StreamHead)> {
+        self.streams.iter().map(|(stream, entry)| (stream, entry.head))
+    }
+
+    /// Moves a stream behind a record, if the record continues it; `note` then reads and changes what is noted about
+    /// the stream.
+    pub(super) fn advance<R>(
         &mut self,
         stream: &str,
         first_version: u64,
         count: u32,
         epoch: u64,
-        segment: u64,
-    ) -> Result<bool, Misfit> {
+        note: impl FnOnce(&mut P) -> R,
+    ) -> Result<R, Misfit> {
         let known = self.streams.get_mut(stream);
         let head = known.as_ref().map(|entry| entry.head).unwrap_or_default();
         if epoch < head.epoch {
@@ -64,39 +80,35 @@ impl Table {
             Some(entry) => entry,
             None => self.streams.entry(StreamId::from(stream)).or_default(),
         };
-        let is_first = std::mem::replace(&mut entry.segment, segment) != segment;
         entry.head = StreamHead { version, epoch };
-        Ok(is_first)
+        Ok(note(&mut entry.note))
     }
 
-    /// Moves the streams of an append behind its records, all of them or none. `on_first` is told of each record that
-    /// is its stream's first in `segment`, and of how many events stand before it in the append; what it was told is
-    /// void if the append is refused.
+    /// Moves the streams of an append behind its records, all of them or none. `on_record` is told of each record, of
+    /// how many events stand before it in the append, and of its stream's note; what it was told is void if the
+    /// append is refused.
     pub(super) fn accept<'a>(
         &mut self,
         append: &'a Append,
-        segment: u64,
-        mut on_first: impl FnMut(&'a NewRecord, u64),
+        mut on_record: impl FnMut(&'a NewRecord, u64, &mut P),
     ) -> Result<(), AppendError> {
-        let mut undo: Vec<(&StreamId, Option<Entry>)> = Vec::with_capacity(append.records.len());
+        let mut undo: Vec<(&StreamId, Option<Entry<P>>)> = Vec::with_capacity(append.records.len());
         let mut events = 0;
         for record in &append.records {
             let stream = &record.stream;
             undo.push((stream, self.streams.get(stream).copied()));
-            match self.advance(stream.as_str(), record.first_version, record.count, append.epoch, segment) {
-                Ok(true) => on_first(record, events),
-                Ok(false) => {}
-                Err(misfit) => {
-                    undo.into_iter().rev().for_each(|(stream, entry)| self.put_back(stream, entry));
-                    return Err(refusal(record, append.epoch, misfit));
-                }
+            let note = |note: &mut P| on_record(record, events, note);
+            let (version, count) = (record.first_version, record.count);
+            if let Err(misfit) = self.advance(stream.as_str(), version, count, append.epoch, note) {
+                undo.into_iter().rev().for_each(|(stream, entry)| self.put_back(stream, entry));
+                return Err(refusal(record, append.epoch, misfit));
             }
             events += u64::from(record.count);
         }
         Ok(())
     }
 
-    fn put_back(&mut self, stream: &StreamId, entry: Option<Entry>) {
+    fn put_back(&mut self, stream: &StreamId, entry: Option<Entry<P>>) {
         match entry {
             Some(entry) => self.streams.insert(stream.clone(), entry),
             None => self.streams.remove(stream),
