@@ -8,9 +8,9 @@ use cairn_coordinator::codec::Decoder;
 use cairn_coordinator::runtime::{
     LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run,
 };
-use cairn_coordinator::store::file::{LogReader, lock_path};
+use cairn_coordinator::store::file::lock_path;
 use cairn_coordinator::store::lock::last_holder;
-use cairn_coordinator::store::{Cursor, EventReader, Holder, ReadError};
+use cairn_coordinator::store::{self, Cursor, EventReader, Holder, ReadError, StoreUrl};
 use cairn_engine::{RunStatus, State, apply};
 use cairn_model::{Event, FailureKind, MilestoneIndex, Plan, RunSubmitted, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -21,13 +21,21 @@ use std::path::{Path, PathBuf};
 /// The least likeness (Jaro-Winkler) at which a word is taken for a misspelt name.
 const LIKENESS: f64 = 0.7;
 
+/// Which store the events of a state directory are in.
+///
+/// # Errors
+/// Its pointer cannot be read.
+pub fn in_force(state: &Path) -> Result<StoreUrl, Failure> {
+    store::in_force(state, None, &[]).map_err(|error| Failure::because(Exit::OutOfReach, &error))
+}
+
 /// The log of the state directory; `None` if there is none.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn try_open(context: &Context) -> Result<Option<Box<dyn EventReader>>, Failure> {
-    match LogReader::open(&context.state) {
-        Ok(reader) => Ok(Some(Box::new(reader))),
+    match store::open_reader(&in_force(&context.state)?) {
+        Ok(reader) => Ok(Some(reader)),
         Err(ReadError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error @ ReadError::Io(_)) => Err(Failure::because(Exit::OutOfReach, &error)
             .help("make it a state directory that you can read, or name another one with --state DIR")),

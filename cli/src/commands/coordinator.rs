@@ -12,7 +12,7 @@ use cairn_coordinator::service::config::CoordinatorConfig;
 use cairn_coordinator::service::{Handle, LogEnds, Service, ServiceConfig};
 use cairn_shared::config::{self, Loaded};
 use cairn_shared::telemetry::{LogHandle, Metrics, UPKEEP_INTERVAL, start_log};
-use place::{UrlFile, absolute, open_store};
+use place::{Events, UrlFile, absolute, open_store};
 use running::{Next, Running, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ async fn run(
     // Whoever is asked to end while it still begins ends in good order.
     let mut signals = Signals::listen()?;
     let state = absolute(&config.state)?;
-    let (store, clock) = open_store(&config.store_directory(), context)?;
+    let Events { store, backend, clock } = open_store(&state, &config, context)?;
     let name = config.name.clone().unwrap_or_else(crate::commands::daemon::host_name);
     let work = Work::connect(&config, &name)?;
     let (head_in, head) = watch::channel(0);
@@ -118,7 +118,7 @@ async fn run(
         events: config.events,
         max_active_runs: config.limits.active_runs,
         metric_projects: config.limits.metric_projects,
-        store_backend: "file",
+        store_backend: backend,
     };
     let service = Service::start(service_config, head_in).await.map_err(|error| out_of_reach(&error))?;
     let shutdown = CancellationToken::new();

@@ -5,12 +5,12 @@
 
 pub use cairn_shared::transport::amqp::QueueType;
 
+use crate::store::StoreUrl;
 use cairn_shared::config::{LogConfig, TransportUrl, duration};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// The shortest lease. Agents send a heartbeat five times in a lease; a tenth of a second is as often as is sound.
@@ -127,64 +127,6 @@ pub enum Route {
     Shared,
 }
 
-/// Where events are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// In files below a directory: `file:///var/lib/cairn`.
-    File(PathBuf),
-}
-
-/// Why a text is no store.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreUrlError {
-    /// It names no kind of store.
-    #[error("a store is written `file:///PATH`")]
-    Unknown,
-    /// The path is relative.
-    #[error("the path of a store is absolute: `file:///PATH`, with three slashes")]
-    Relative,
-    /// It is meant to be, and is not yet.
-    #[error("the {kind} store is not there yet; write `file:///PATH`")]
-    NotYet {
-        /// Which one.
-        kind: &'static str,
-    },
-}
-
-impl FromStr for StoreUrl {
-    type Err = StoreUrlError;
-
-    fn from_str(text: &str) -> Result<Self, StoreUrlError> {
-        match text.split_once("://") {
-            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
-            Some(("file", _)) => Err(StoreUrlError::Relative),
-            Some(("sqlite", _)) => Err(StoreUrlError::NotYet { kind: "SQLite" }),
-            Some(("postgres" | "postgresql", _)) => Err(StoreUrlError::NotYet { kind: "PostgreSQL" }),
-            _ => Err(StoreUrlError::Unknown),
-        }
-    }
-}
-
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file://{}", path.display()),
-        }
-    }
-}
-
-impl Serialize for StoreUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for StoreUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// Why a configuration whose values are each sound cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigMisfit {
@@ -233,15 +175,6 @@ impl CoordinatorConfig {
             return Err(ConfigMisfit::EventsInProcess);
         }
         Ok(())
-    }
-
-    /// The directory that events are kept in.
-    #[must_use]
-    pub fn store_directory(&self) -> PathBuf {
-        match &self.store {
-            Some(StoreUrl::File(path)) => path.clone(),
-            None => self.state.clone(),
-        }
     }
 }
 

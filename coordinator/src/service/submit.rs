@@ -8,8 +8,7 @@ use super::trace;
 use crate::plans;
 use crate::projection;
 use crate::runtime::{Input, LoadedRun, list_runs, load_run};
-use crate::store::file::LogReader;
-use crate::store::{AppendError, ReadError, StreamId};
+use crate::store::{AppendError, ReadError, StoreView, StreamId};
 use cairn_engine::State;
 use cairn_model::{Command, Graph, Plan, RunId, RunOptions, RunSubmitted};
 use cairn_shared::plan::{Limits, Options, Source, parse};
@@ -226,18 +225,22 @@ impl Service {
         }
     }
 
+    /// The log, for threads that may block. Call it from within the runtime.
+    pub(super) fn view(&self) -> StoreView {
+        StoreView::new(self.config.store.clone(), tokio::runtime::Handle::current())
+    }
+
     /// Takes over all runs of the log that are not over. A run that cannot be read is left alone, and said so: the
     /// others go on.
     pub(super) async fn take_over_all(&mut self) -> Result<(), ServiceError> {
-        let state_directory = self.config.state_directory.clone();
+        let view = self.view();
         let unfinished = tokio::task::spawn_blocking(move || -> Result<_, ReadError> {
-            let reader = LogReader::open(&state_directory)?;
-            let overviews = projection::list(&reader)?;
+            let overviews = projection::list(&view)?;
             let over: HashMap<_, _> = overviews
                 .into_iter()
                 .map(|overview| (overview.run.clone(), overview.status.is_final()))
                 .collect();
-            Ok((list_runs(&reader)?, over))
+            Ok((list_runs(&view)?, over))
         });
         let (all, over) = match unfinished.await {
             Ok(read) => read?,
@@ -253,10 +256,8 @@ impl Service {
             // What `cairn run` has begun on this state directory is continued by it.
             if !is_over && !summary.submitted.options.closed_fleet {
                 let (run, directory) = (summary.run.clone(), self.config.state_directory.clone());
-                let loaded = tokio::task::spawn_blocking(move || {
-                    let reader = LogReader::open(&directory)?;
-                    load_run(&directory, &reader, &summary, None)
-                });
+                let view = self.view();
+                let loaded = tokio::task::spawn_blocking(move || load_run(&directory, &view, &summary, None));
                 match loaded.await {
                     Ok(Ok(loaded)) => self.take_over(run, loaded, None).await?,
                     Ok(Err(error)) => {

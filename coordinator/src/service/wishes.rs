@@ -4,7 +4,7 @@ use super::handle::{Look, Part, Wish, WishError};
 use super::service::{Ready, Service};
 use super::side_log::SideEvent;
 use crate::runtime::{Input, LoadError, LoadedRun, RunSummary, find_run, load_run};
-use crate::store::file::LogReader;
+use crate::store::StoreView;
 use cairn_engine::Rejection;
 use cairn_model::{Command, Plan, RunId, Scope};
 use std::path::Path;
@@ -64,10 +64,10 @@ impl Service {
     /// A run that has ended takes only one wish: to be taken up again. It is read beside the service.
     fn wish_of_ended(&self, run: &RunId, wished: Wished) {
         let (state_directory, ready) = (self.config.state_directory.clone(), self.ready.clone());
-        let run = run.clone();
+        let (view, run) = (self.view(), run.clone());
         tokio::task::spawn_blocking(move || {
             let Wished { part, wish, user, reply } = wished;
-            let answer = match read(&state_directory, &run) {
+            let answer = match read(&state_directory, &view, &run) {
                 Ok(read) if matches!(wish, Wish::Retry { .. }) => {
                     let wished = Wished { part, wish, user, reply };
                     // The service may be ending; whoever asked sees that.
@@ -117,8 +117,8 @@ impl Service {
             tokio::task::spawn_blocking(move || look(Ok(&state)));
             return;
         }
-        let state_directory = self.config.state_directory.clone();
-        tokio::task::spawn_blocking(move || match read(&state_directory, &run) {
+        let (state_directory, view) = (self.config.state_directory.clone(), self.view());
+        tokio::task::spawn_blocking(move || match read(&state_directory, &view, &run) {
             Ok((_, loaded)) => look(Ok(&loaded.state)),
             Err(error) => look(Err(error)),
         });
@@ -143,11 +143,10 @@ impl Service {
 }
 
 /// Reads a run back from the log. Blocks.
-fn read(state_directory: &Path, run: &RunId) -> Result<(RunSummary, LoadedRun), WishError> {
+fn read(state_directory: &Path, view: &StoreView, run: &RunId) -> Result<(RunSummary, LoadedRun), WishError> {
     let read = || -> Result<_, LoadError> {
-        let reader = LogReader::open(state_directory)?;
-        let summary = find_run(&reader, &run.to_string())?;
-        let loaded = load_run(state_directory, &reader, &summary, None)?;
+        let summary = find_run(view, &run.to_string())?;
+        let loaded = load_run(state_directory, view, &summary, None)?;
         Ok((summary, loaded))
     };
     read().map_err(|error| match error {

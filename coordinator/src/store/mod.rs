@@ -21,11 +21,14 @@ mod event_reader;
 mod event_store;
 pub mod file;
 mod heads;
+mod in_force;
 pub mod lock;
 mod queue;
 mod record;
 mod snapshot;
 pub mod sqlite;
+mod url;
+mod view;
 
 pub use chain::Link;
 pub use cursor::{Cursor, READ_PAGE_BYTES};
@@ -36,6 +39,7 @@ pub use error::{
 pub use event_reader::EventReader;
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
+pub use in_force::{InForceError, Opened, in_force, open, open_reader, put_in_force};
 pub use lock::{Holder, Lock, LockError};
 pub use record::{
     Append, Appended, Head, MAX_APPEND_BYTES, MAX_STREAM_ID_BYTES, NewRecord, StoredRecord, StreamHead,
@@ -43,3 +47,5 @@ pub use record::{
 };
 pub use snapshot::{LoadedSnapshot, MAX_SNAPSHOT_NAME_BYTES, SNAPSHOTS_KEPT, Snapshot};
 pub use sqlite::SqliteStore;
+pub use url::{StoreUrl, StoreUrlError};
+pub use view::StoreView;

@@ -4,8 +4,8 @@ use crate::client::URL_FILE;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::runtime::{last_moment, new_id};
-use cairn_coordinator::store::file::{LogReader, Options};
-use cairn_coordinator::store::{FileStore, Holder};
+use cairn_coordinator::service::config::CoordinatorConfig;
+use cairn_coordinator::store::{self, EventStore, Holder};
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use std::path::{Path, PathBuf};
@@ -20,20 +20,38 @@ pub(super) fn absolute(state: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The store, and a clock that goes on where its log ends.
-pub(super) fn open_store(directory: &Path, context: &Context) -> Result<(Arc<FileStore>, Clock), Failure> {
+/// The events of a state directory.
+pub(super) struct Events {
+    pub store: Arc<dyn EventStore>,
+    /// The kind of the store.
+    pub backend: &'static str,
+    /// A clock that goes on where the log ends.
+    pub clock: Clock,
+}
+
+/// Opens the store that is in force.
+pub(super) fn open_store(
+    state: &Path,
+    config: &CoordinatorConfig,
+    context: &Context,
+) -> Result<Events, Failure> {
+    let out_of_reach = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let url = store::in_force(state, config.store.as_ref(), &config.stores)
+        .map_err(|error| out_of_reach(&error))?;
     let now = Clock::start(Timestamp(0)).now();
     let holder = Holder::this_process(context.command_line.clone(), now);
-    let store = FileStore::open(directory, &holder, Options::new(new_id())).map_err(|error| {
-        Failure::because(Exit::OutOfReach, &error)
+    let opened = store::open(&url, &holder, new_id()).map_err(|error| {
+        out_of_reach(&error)
             .help("one coordinator owns a store: end the other one, or name another state directory with --state DIR")
     })?;
-    for notice in store.notices() {
+    for notice in &opened.notices {
         tracing::warn!("{notice}");
     }
-    let last = LogReader::open(directory).and_then(|reader| last_moment(&reader));
-    let last = last.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
-    Ok((Arc::new(store), Clock::start(last)))
+    // Commands that are told nothing but the state directory find it too.
+    store::put_in_force(state, &url).map_err(|error| out_of_reach(&error))?;
+    let last = store::open_reader(&url).and_then(|reader| last_moment(&*reader));
+    let last = last.map_err(|error| out_of_reach(&error))?;
+    Ok(Events { store: opened.store, backend: url.backend(), clock: Clock::start(last) })
 }
 
 /// Says where the coordinator answers, for as long as it does.

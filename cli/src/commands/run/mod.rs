@@ -16,9 +16,9 @@ use crate::view;
 use cairn_coordinator::plans;
 use cairn_coordinator::projection::MilestoneFiles;
 use cairn_coordinator::runtime::{Update, new_id};
-use cairn_coordinator::store::file::{Options, lock_path};
+use cairn_coordinator::store::file::lock_path;
 use cairn_coordinator::store::lock::LockError;
-use cairn_coordinator::store::{EventStore, FileStore, Holder, OpenError, StreamHead, StreamId};
+use cairn_coordinator::store::{self, EventStore, Holder, OpenError, Opened, StoreUrl, StreamHead, StreamId};
 use cairn_engine::{Order, RunStatus, State};
 use cairn_model::plan::{MEMORY, Plan};
 use cairn_model::{FailureKind, Graph, RunId, RunOptions, RunSubmitted, Timestamp};
@@ -72,8 +72,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let state_directory = std::path::absolute(&context.state).map_err(|error| {
         Failure::new(Exit::OutOfReach, format!("cannot tell where {} is: {error}", context.state.display()))
     })?;
-    let store = open_store(&state_directory, context, &clock)?;
-    let marker = (MARKER.to_owned(), store.store_id().to_string());
+    let url = crate::state_directory::in_force(&state_directory)?;
+    let Opened { store, store_id, .. } = open_store(&url, context, &clock)?;
+    let marker = (MARKER.to_owned(), store_id.to_string());
     let found = cairn_agent::runner::end_leftovers(
         (&marker.0, &marker.1),
         cairn_agent::runtime::STOP_GRACE,
@@ -92,7 +93,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
             ),
         );
     }
-    let begun = match resume::find(args, context, &file, &state_directory)? {
+    let begun = match resume::find(args, context, &file, &state_directory, &url)? {
         resume::Found::Finished(exit) => return Ok(exit),
         resume::Found::Unfinished(run) => {
             view::note(
@@ -101,7 +102,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
             );
             Begun { state: run.state, versions: run.versions, submitted: run.submitted }
         }
-        resume::Found::Nothing => begin(args, file, &store, &state_directory, &clock)?,
+        resume::Found::Nothing => begin(args, file, &*store, &state_directory, &clock)?,
     };
     let epoch = begun.state.run().epoch + 1;
     let clock = Clock::start(begun.state.last_event_at());
@@ -115,7 +116,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         files.observe(update);
     };
     let local = LocalRun {
-        store: Arc::new(store),
+        store,
         marker,
         state: begun.state,
         versions: begun.versions,
@@ -161,7 +162,7 @@ struct Begun {
 fn begin(
     args: &Args,
     file: PlanFile,
-    store: &FileStore,
+    store: &dyn EventStore,
     state_directory: &Path,
     clock: &Clock,
 ) -> Result<Begun, Failure> {
@@ -199,7 +200,7 @@ fn begin(
 }
 
 /// The first run of the project whose stream is still empty.
-fn first_free_run(store: &FileStore, project: &str) -> Result<RunId, Failure> {
+fn first_free_run(store: &dyn EventStore, project: &str) -> Result<RunId, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| Failure::new(Exit::OutOfReach, format!("cannot set up an event loop: {error}")))?;
@@ -245,9 +246,9 @@ fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<
     .help(format!("this machine has {}, and the labels {}; lower `resources`, change `requires`, or run the plan on a fleet that has them", has.join(", "), labels.join(", "))))
 }
 
-fn open_store(state: &Path, context: &Context, clock: &Clock) -> Result<FileStore, Failure> {
+fn open_store(url: &StoreUrl, context: &Context, clock: &Clock) -> Result<Opened, Failure> {
     let holder = Holder::this_process(context.command_line.clone(), clock.now());
-    FileStore::open(state, &holder, Options::new(new_id())).map_err(|error| {
+    store::open(url, &holder, new_id()).map_err(|error| {
         let failure = Failure::because(Exit::OutOfReach, &error);
         match error {
             OpenError::Lock(LockError::Held { .. }) => failure

@@ -9,7 +9,7 @@ use crate::state_directory::not_loaded;
 use cairn_coordinator::insight::differences;
 use cairn_coordinator::projection::{MilestoneFiles, StatusView};
 use cairn_coordinator::runtime::{LoadError, LoadedRun, Update, find_run, load_run};
-use cairn_coordinator::store::file::LogReader;
+use cairn_coordinator::store::{StoreUrl, open_reader};
 use cairn_engine::RunStatus;
 use std::path::Path;
 use std::time::Duration;
@@ -36,18 +36,19 @@ pub fn find(
     context: &Context,
     file: &PlanFile,
     state_directory: &Path,
+    url: &StoreUrl,
 ) -> Result<Found, Failure> {
     if !args.resume {
         return Ok(Found::Nothing);
     }
     let unreadable = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
-    let reader = LogReader::open(state_directory).map_err(|error| unreadable(&error))?;
-    let newest = match find_run(&reader, &file.plan.project) {
+    let reader = open_reader(url).map_err(|error| unreadable(&error))?;
+    let newest = match find_run(&*reader, &file.plan.project) {
         Ok(newest) => newest,
         Err(LoadError::NoSuchRun { .. }) => return Ok(Found::Nothing),
         Err(error) => return Err(unreadable(&error)),
     };
-    let run = load_run(state_directory, &reader, &newest, None).map_err(|error| not_loaded(&error))?;
+    let run = load_run(state_directory, &*reader, &newest, None).map_err(|error| not_loaded(&error))?;
     let name = newest.run.to_string();
     match run.state.run().status {
         RunStatus::Completed => {

@@ -54,14 +54,15 @@ fn events_need_somebody_who_can_listen() {
 
 #[test]
 fn stores_that_are_not_there_yet_are_named() {
-    let config = set(&[("store", "file:///srv/cairn"), ("state", "/srv/state")]).expect("sound");
-    assert_eq!(config.store_directory(), Path::new("/srv/cairn"));
-    assert_eq!(set(&[("state", "/srv/state")]).expect("sound").store_directory(), Path::new("/srv/state"));
+    let config =
+        set(&[("store", "sqlite:///srv/cairn/cairn.db"), ("stores", "[file:///srv]")]).expect("sound");
+    assert_eq!(config.store, Some(StoreUrl::Sqlite("/srv/cairn".into())));
+    assert_eq!(config.stores, [StoreUrl::File("/srv".into())]);
     for (url, word) in [
         ("postgres://db/cairn", "the PostgreSQL store is not there yet"),
-        ("sqlite:///srv/cairn.db", "the SQLite store is not there yet"),
+        ("sqlite:///srv/other.db", "is called cairn.db"),
         ("file://srv", "three slashes"),
-        ("/srv", "`file:///PATH`"),
+        ("/srv", "`file:///DIRECTORY`"),
     ] {
         let refused = set(&[("store", url)]).expect_err(url);
         assert!(refused.starts_with("--store: `store`: ") && refused.contains(word), "{refused}");

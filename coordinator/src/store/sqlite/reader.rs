@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::cursor::Cursor;
 use super::super::error::{IoFailure, ReadError, SnapshotError};
+use super::super::event_reader::EventReader;
 use super::super::file::Verified;
 use super::super::record::{Head, StoredRecord};
 use super::super::snapshot::LoadedSnapshot;
@@ -38,33 +39,6 @@ impl SqliteReader {
         Ok(reader)
     }
 
-    /// The next page of what `cursor` reads, and moves it behind that; empty at the end. The same cursor can be read
-    /// again when there may be more.
-    ///
-    /// # Errors
-    /// Damage, or a file operation that failed; the cursor stays where it was.
-    pub fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
-        block_on(async {
-            let mut lent = self.readers.lend().await?;
-            let page = read::page(&mut lent.connection, self.readers.database(), cursor).await?;
-            lent.give_back();
-            Ok(page)
-        })
-    }
-
-    /// The end of the log.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn head(&self) -> Result<Head, ReadError> {
-        block_on(async {
-            let mut lent = self.readers.lend().await?;
-            let head = read::head(&mut lent.connection, self.readers.database()).await?;
-            lent.give_back();
-            Ok(head)
-        })
-    }
-
     /// Reads the whole database and checks everything that can be checked. While this goes on the write-ahead log
     /// cannot be folded and grows, if somebody writes.
     ///
@@ -81,11 +55,36 @@ impl SqliteReader {
         Ok(Verified { store_id: Some(store_id), head, unfinished: None })
     }
 
-    /// The newest usable snapshot of that name, as [`EventStore::load_snapshot`](super::super::EventStore).
-    ///
-    /// # Errors
-    /// The log or the snapshots cannot be read.
-    pub fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
+    fn store_id(&self) -> Result<uuid::Uuid, ReadError> {
+        block_on(async {
+            let mut lent = self.readers.lend().await?;
+            let store_id = schema::check(&mut lent.connection, self.readers.database()).await?;
+            lent.give_back();
+            Ok(store_id)
+        })
+    }
+}
+
+impl EventReader for SqliteReader {
+    fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
+        block_on(async {
+            let mut lent = self.readers.lend().await?;
+            let page = read::page(&mut lent.connection, self.readers.database(), cursor).await?;
+            lent.give_back();
+            Ok(page)
+        })
+    }
+
+    fn head(&self) -> Result<Head, ReadError> {
+        block_on(async {
+            let mut lent = self.readers.lend().await?;
+            let head = read::head(&mut lent.connection, self.readers.database()).await?;
+            lent.give_back();
+            Ok(head)
+        })
+    }
+
+    fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
         snapshots::check_name(name)?;
         let head = self.head()?.position;
         let loaded = block_on(async {
@@ -96,14 +95,5 @@ impl SqliteReader {
             Ok::<_, ReadError>(loaded)
         })?;
         Ok(loaded)
-    }
-
-    fn store_id(&self) -> Result<uuid::Uuid, ReadError> {
-        block_on(async {
-            let mut lent = self.readers.lend().await?;
-            let store_id = schema::check(&mut lent.connection, self.readers.database()).await?;
-            lent.give_back();
-            Ok(store_id)
-        })
     }
 }
