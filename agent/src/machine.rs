@@ -146,7 +146,8 @@ impl Machine {
                     self.fill_slots(actions);
                 }
             }
-            Input::Fence { all, reason } => self.fence(all, &reason, now, actions),
+            Input::Fence { reason } => self.fence(Some(&reason), now, actions),
+            Input::StopAll => self.fence(None, now, actions),
             Input::Drain(on) => self.drain(on, now, actions),
             Input::Suspend(on) => self.suspend(on, actions),
             Input::RecallAll => self.recall(|_| true, now, actions),

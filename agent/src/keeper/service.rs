@@ -205,7 +205,7 @@ impl Keeper {
         }
         tracing::warn!("the lease has ended: no coordinator has answered in time; what runs is ended");
         let reason = "the agent had no answer from a coordinator in time".into();
-        self.parts.core.give(Input::Fence { all: false, reason }, now);
+        self.parts.core.give(Input::Fence { reason }, now);
         let stops = self.parts.core.take_stops();
         let is_late = self.lease.ends_at().is_some_and(|at| now >= at.plus(self.lease.margin()));
         let urgency = if is_late { Urgency::Immediate } else { Urgency::Graceful };
@@ -245,8 +245,7 @@ impl Keeper {
             2 => {
                 tracing::info!("stopping: what runs is ended");
                 self.phase = Phase::Stopping;
-                let reason = "the agent was stopped".into();
-                self.parts.core.give(Input::Fence { all: true, reason }, now);
+                self.parts.core.give(Input::StopAll, now);
             }
             _ => self.parts.runner.stop_all(StopReason::ShuttingDown, Urgency::Immediate),
         }

@@ -427,13 +427,16 @@ impl Machine {
         }
     }
 
-    pub(super) fn fence(&mut self, all: bool, reason: &str, now: Timestamp, actions: &mut Vec<Action>) {
-        let concerns = |terms: &Terms| all || !terms.hold;
+    /// Ends what may not go on: with a reason for which it is lost, or all of it as planned.
+    pub(super) fn fence(&mut self, lost: Option<&str>, now: Timestamp, actions: &mut Vec<Action>) {
+        let concerns = |terms: &Terms| lost.is_none() || !terms.hold;
         self.give_back(concerns, now, actions);
         let ids = self.running.iter().filter(|(_, running)| concerns(&running.terms));
         for id in ids.map(|(&id, _)| id).collect::<Vec<_>>() {
             let Some(running) = self.running.get_mut(&id) else { continue };
-            running.lost.get_or_insert_with(|| reason.into());
+            if running.lost.is_none() {
+                running.lost = lost.map(Into::into);
+            }
             match running.terms.work {
                 Work::Process if running.stopping => {}
                 Work::Process => {

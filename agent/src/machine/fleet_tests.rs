@@ -182,9 +182,10 @@ fn a_fence_ends_what_runs_gives_back_what_waits_and_spares_what_may_go_on() {
     rig.take(id(2), Work::Process.into());
     rig.take(id(3), awaiting());
     rig.take(id(4), Work::Timer(Duration::from_secs(9)).into());
+    rig.take(id(5), Terms { hold: true, ..Work::Timer(Duration::from_secs(9)).into() });
     let reason: Box<str> = "why".into();
     let lost = Outcome::Lost { reason: reason.clone() };
-    let fenced = rig.give(Input::Fence { all: false, reason: reason.clone() });
+    let fenced = rig.give(Input::Fence { reason: reason.clone() });
     let expected = [
         &rig.end(id(2), Outcome::NotStarted, at(0))[..],
         &rig.end(id(3), Outcome::NotStarted, at(0)),
@@ -192,10 +193,11 @@ fn a_fence_ends_what_runs_gives_back_what_waits_and_spares_what_may_go_on() {
         &rig.end(id(4), lost.clone(), at(0)),
     ];
     assert_eq!(fenced, expected.concat());
-    assert_eq!(rig.give(Input::Fence { all: false, reason: reason.clone() }), [], "once is enough");
+    assert_eq!(rig.give(Input::Fence { reason: reason.clone() }), [], "once is enough");
     let end = rig.end(id(0), lost, at(0));
     assert_eq!(rig.finish(id(0), Outcome::Stopped), end);
-    assert_eq!(rig.give(Input::Fence { all: true, reason }), [Action::Stop(id(1))]);
+    let stopped = rig.end(id(5), Outcome::Stopped, at(0));
+    assert_eq!(rig.give(Input::StopAll), [&[Action::Stop(id(1))][..], &stopped].concat(), "nothing is lost");
     let end = rig.end(id(1), Outcome::Completed, at(0));
     assert_eq!(rig.finish(id(1), Outcome::Completed), end, "it was faster than we");
 }

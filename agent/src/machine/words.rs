@@ -125,13 +125,13 @@ pub enum Input {
         finished_at: Timestamp,
     },
     /// The right to run has ended: what waits is given back, what runs is ended and lost. What may go on without a
-    /// lease does, unless it is about `all`.
+    /// lease does.
     Fence {
-        /// Also what may go on.
-        all: bool,
         /// What a person reads.
         reason: Box<str>,
     },
+    /// The agent is to end now, as planned: what waits is given back, what runs is stopped, and nobody has lost it.
+    StopAll,
     /// Take nothing new and give back what waits, or take work again.
     Drain(bool),
     /// Start nothing for now, or start again.

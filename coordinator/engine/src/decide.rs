@@ -142,7 +142,13 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         (_, RunStatus::Absent) => return Err(Rejection::NotSubmitted),
         (Command::Reports(_) | Command::Tick, _) => return Ok(()),
         // Before what has ended goes on, it gets an owner, and loses agents that are gone.
-        (Command::TakeOver { .. } | Command::AgentLost { .. } | Command::Retry { .. }, _) => {}
+        (
+            Command::TakeOver { .. }
+            | Command::AgentLost { .. }
+            | Command::AgentLeft { .. }
+            | Command::Retry { .. },
+            _,
+        ) => {}
         (_, status) if status.is_final() => return Err(Rejection::RunEnded { run: id(), status }),
         _ => {}
     }
@@ -155,10 +161,12 @@ fn check(state: &State, command: &Command) -> Result<(), Rejection> {
         }
         Command::AgentChanged(spec) if find_life(state, spec).is_none() => Err(Rejection::UnknownAgent),
         Command::Retry { scope, downstream } => reopen::choose(state, *scope, *downstream).map(drop),
-        Command::AgentLost { agent, .. } => match state.agents().get(agent.get()) {
-            Some(agent) if !agent.lost => Ok(()),
-            _ => Err(Rejection::UnknownAgent),
-        },
+        Command::AgentLost { agent, .. } | Command::AgentLeft { agent, .. } => {
+            match state.agents().get(agent.get()) {
+                Some(agent) if !agent.lost => Ok(()),
+                _ => Err(Rejection::UnknownAgent),
+            }
+        }
         Command::Pause { scope, .. } => check_scope(state, *scope, false),
         Command::Resume { scope } => check_scope(state, *scope, true),
         Command::Cancel { scope, .. } => {
@@ -255,6 +263,10 @@ impl Turn<'_> {
             }
             Command::AgentChanged(spec) => self.change(spec),
             Command::AgentLost { agent, reason } => self.emit(Event::AgentLost { agent, reason }),
+            Command::AgentLeft { agent, reason } => {
+                self.take_back(agent);
+                self.emit(Event::AgentLost { agent, reason });
+            }
             Command::Reports(reports) => reports.into_iter().for_each(|report| self.hear(report)),
             Command::Pause { scope, reason } => self.emit(Event::Paused { scope, reason }),
             Command::Resume { scope } => self.emit(Event::Resumed { scope }),

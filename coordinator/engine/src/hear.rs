@@ -138,6 +138,20 @@ impl Turn<'_> {
         self.emit(Event::TaskRetryScheduled { task, attempt, failure, counts: false, retry_at });
     }
 
+    /// Whatever is still out with an agent that was ended as planned was stopped there, or never arrived.
+    pub fn take_back(&mut self, agent: AgentIndex) {
+        for task in self.state.plan().tasks() {
+            let row = *self.state.task(task);
+            if !row.status.is_out() || row.agent() != Some(agent) {
+                continue;
+            }
+            let may_have_run = self.state.may_have_started(task);
+            let outcome = if may_have_run { Outcome::Stopped } else { Outcome::NotStarted };
+            let event = self.end_of_attempt(task, row.attempt, outcome, (row.since.min(self.now), self.now));
+            self.emit(event);
+        }
+    }
+
     fn end_of_attempt(
         &self,
         task: TaskIndex,
@@ -166,7 +180,10 @@ impl Turn<'_> {
                 let failure = Failure { kind: FailureKind::Timeout, message, exit_code: None };
                 agenda::end_with_failure(state, task, failure, span, now)
             }
-            Outcome::Stopped => interrupted("the attempt was stopped, to be continued later"),
+            Outcome::Stopped if state.run().interrupted => {
+                interrupted("the attempt was stopped, to be continued later")
+            }
+            Outcome::Stopped => interrupted("its agent was ended as planned, and the attempt with it"),
             Outcome::NotStarted if state.task(task).has(CANCELLING) => Event::TaskCancelled { task, attempt },
             Outcome::NotStarted if state.task(task).status == TaskStatus::InProgress => {
                 interrupted("the agent gave the attempt back after it had started")

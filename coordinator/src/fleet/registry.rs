@@ -96,9 +96,20 @@ pub enum Action {
         incarnation: u64,
         /// Why it is taken for gone.
         reason: String,
-        /// Its lease ended: it did not say goodbye.
-        is_expired: bool,
+        /// What became of it.
+        gone: Gone,
     },
+}
+
+/// What became of an agent that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Its lease ended: it did not say goodbye.
+    Silent,
+    /// It is there in a later life, without a memory of this one.
+    Reborn,
+    /// It was ended as planned, and said goodbye.
+    AsPlanned,
 }
 
 /// The agents of a deployment.
@@ -213,7 +224,7 @@ impl Registry {
                         agent: agent.clone(),
                         incarnation: known.spec.incarnation,
                         reason: "it started again with no memory of its last life".to_owned(),
-                        is_expired: false,
+                        gone: Gone::Reborn,
                     });
                 }
                 member.is_drained = known.is_some_and(|known| known.is_drained);
@@ -288,7 +299,7 @@ impl Registry {
                     agent: agent.to_owned(),
                     incarnation,
                     reason: "it ended in good order".to_owned(),
-                    is_expired: false,
+                    gone: Gone::AsPlanned,
                 });
             }
             _ => self.stale += 1,
@@ -338,7 +349,7 @@ impl Registry {
                         "it was not heard for {:.1} s",
                         now.since(member.heard_at).max(lease).as_secs_f64()
                     ),
-                    is_expired: true,
+                    gone: Gone::Silent,
                 });
             }
         }

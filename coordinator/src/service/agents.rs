@@ -4,7 +4,7 @@ use super::config::Route;
 use super::porter::POOL_PREFIX;
 use super::service::Service;
 use super::side_log::SideEvent;
-use crate::fleet::Member;
+use crate::fleet::{Gone, Member};
 use crate::runtime::{AgentLife, Input};
 use cairn_model::time::micros;
 use cairn_model::{AgentRole, AgentSpec, RunId};
@@ -38,11 +38,11 @@ impl Service {
     }
 
     /// An agent will not report any more in that life.
-    pub(super) fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, is_expired: bool) {
+    pub(super) fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, gone: Gone) {
         tracing::warn!(agent, reason, "agent lost");
         self.holds.remove(agent);
         self.named.remove(agent);
-        if is_expired {
+        if gone == Gone::Silent {
             self.around.metrics.fleet.leases_expired(1);
             self.write(&SideEvent::LeaseExpired { agent: agent.to_owned(), incarnation });
         }
@@ -51,7 +51,8 @@ impl Service {
         self.around.shares.remove(agent);
         let life = AgentLife { id: agent.into(), incarnation };
         for active in self.runs.values() {
-            active.send(Input::Lost { life: life.clone(), reason: reason.into() });
+            let (life, reason) = (life.clone(), reason.into());
+            active.send(Input::Lost { life, reason, as_planned: gone == Gone::AsPlanned });
         }
         self.present_pools();
     }

@@ -254,8 +254,8 @@ impl Service {
                 Action::Say { agent, message } => drop(self.post.say(&agent, &message)),
                 Action::Joined { agent } => self.joined(&agent),
                 Action::Changed { agent } => self.changed(&agent),
-                Action::Lost { agent, incarnation, reason, is_expired } => {
-                    self.lost(&agent, incarnation, &reason, is_expired);
+                Action::Lost { agent, incarnation, reason, gone } => {
+                    self.lost(&agent, incarnation, &reason, gone);
                 }
             }
         }

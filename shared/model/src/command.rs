@@ -146,6 +146,13 @@ pub enum Command {
     AgentJoined(Box<AgentSpec>),
     /// An agent that is there, or a pool, has more or less than before; id and incarnation say which.
     AgentChanged(Box<AgentSpec>),
+    /// An agent was ended as planned and holds nothing: what of it never arrived there, or was not told, ends as no loss.
+    AgentLeft {
+        /// Which one.
+        agent: AgentIndex,
+        /// How it ended.
+        reason: Box<str>,
+    },
     /// An agent will not report any more.
     AgentLost {
         /// Which one.

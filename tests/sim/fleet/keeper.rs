@@ -182,7 +182,7 @@ impl Host {
         env.note(format!("  the lease of host {} has ended", self.index));
         env.summary.lease_ends += 1;
         let reason = "the agent had no answer from a coordinator in time".into();
-        keeper.core.give(Input::Fence { all: false, reason }, env.now);
+        keeper.core.give(Input::Fence { reason }, env.now);
         let stops = keeper.core.take_stops();
         let margin = keeper.lease.margin();
         let is_late = keeper.lease.ends_at().is_some_and(|at| env.now >= at.plus(margin));

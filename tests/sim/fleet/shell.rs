@@ -7,7 +7,7 @@ use super::bug::Bug;
 use super::env::{Env, Happening};
 use super::hosts::{agent_name, agent_number};
 use super::owner::{Input, Owner};
-use cairn_coordinator::fleet::{Action, Ledger, Registry, Timing};
+use cairn_coordinator::fleet::{Action, Gone, Ledger, Registry, Timing};
 use cairn_coordinator::runtime::AgentLife;
 use cairn_engine::RunStatus;
 use cairn_model::{AgentIndex, Command, ReportKind, RunOptions, RunSubmitted, Scope, TaskIndex, Timestamp};
@@ -378,7 +378,8 @@ impl Shell {
             match action {
                 Action::Say { agent, message } => self.post.say(env, &agent, &message),
                 Action::Joined { agent } | Action::Changed { agent } => self.present(env, &agent),
-                Action::Lost { agent, incarnation, reason, is_expired } => {
+                Action::Lost { agent, incarnation, reason, gone } => {
+                    let is_expired = gone == Gone::Silent;
                     let is_missed = env.is(Bug::LeaseNeverEndsAtCoordinator) && is_expired;
                     if !is_missed {
                         env.note(format!("  {agent} of life {incarnation} is lost: {reason}"));

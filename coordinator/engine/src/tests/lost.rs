@@ -103,6 +103,35 @@ fn an_attempt_that_an_agent_lost_is_one_that_went_with_it() {
 }
 
 #[test]
+fn agents_that_end_as_planned_poison_nothing() {
+    let mut rig = Rig::new("m: a; b once; c once; d", &["one 9"]);
+    for life in 1..6 {
+        assert_eq!(rig.state.task(rig.task("a")).attempt, 2 * life - 1);
+        rig.starts("a");
+        let events = rig.stopped("a");
+        let Event::TaskRetryScheduled { failure, counts: false, .. } = &events[0] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(failure.message, "its agent was ended as planned, and the attempt with it");
+        // What is out all the same: one that began, one that must not begin twice, one that never arrived.
+        rig.starts("d");
+        if life == 1 {
+            rig.accepts("c", true);
+        }
+        let events = rig.leaves(rig.state.find_agent("one").expect("it is there"));
+        assert!(matches!(events.last(), Some(Event::AgentLost { .. })), "{events:?}");
+        let statuses = ["a ready", "b ready", "c failed", "d ready"];
+        assert_eq!(rig.statuses(), statuses);
+        rig.join(&format!("one 9 incarnation={}", life + 1));
+    }
+    assert_eq!(rig.failure_kind("c"), Some(FailureKind::OutcomeUnknown), "it may have run");
+    rig.complete_all();
+    assert_eq!((rig.status("b"), rig.status("d")), ("completed", "completed"));
+    let rejection = rig.refuse(Command::AgentLeft { agent: AgentIndex(0), reason: "again".into() });
+    assert_eq!(rejection.to_string(), "there is no agent of that name");
+}
+
+#[test]
 fn a_task_that_is_done_has_brought_nobody_down() {
     let mut rig = Rig::new("m: a; b<-a", &["one 1"]);
     rig.loses(AgentIndex(0));

@@ -332,6 +332,10 @@ impl Rig {
         self.give(Command::Cancel { scope: self.scope(name), reason: "test".into() })
     }
 
+    pub fn leaves(&mut self, agent: AgentIndex) -> Vec<Event> {
+        self.give(Command::AgentLeft { agent, reason: "the test ends it".into() })
+    }
+
     pub fn loses(&mut self, agent: AgentIndex) -> Vec<Event> {
         self.give(Command::AgentLost { agent, reason: "test".into() })
     }

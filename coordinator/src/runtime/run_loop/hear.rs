@@ -30,10 +30,14 @@ impl RunLoop {
                     self.decide_reports(reports, after);
                 }
                 Input::Held { from, attempts } => self.compare(&from, &attempts),
-                Input::Lost { life, reason } => {
+                Input::Lost { life, reason, as_planned } => {
                     if let Some(agent) = self.find(&life) {
+                        let command = match as_planned {
+                            true => Command::AgentLeft { agent, reason },
+                            false => Command::AgentLost { agent, reason },
+                        };
                         // Refused where the run has ended, which is as well.
-                        let _ = self.decide(Command::AgentLost { agent, reason }, After::default());
+                        let _ = self.decide(command, After::default());
                     }
                 }
                 Input::Look(look) => {

@@ -39,6 +39,8 @@ pub enum Input {
         life: AgentLife,
         /// Why it is taken for gone.
         reason: Box<str>,
+        /// It was ended so: what it had is no loss.
+        as_planned: bool,
     },
     /// Somebody looks, once all that was decided is durable.
     Look(Look),
