@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The version of what is said here.
-pub const LINK: u16 = 1;
+pub const LINK: u16 = 2;
 
 /// What [`Setup::queue_type`] says for queues on several brokers.
 pub const QUORUM: &str = "quorum";
@@ -102,6 +102,8 @@ pub struct Setup {
     pub hello: Hello,
     /// Where messages go.
     pub transport: String,
+    /// Certificates (PEM) that vouch for it besides those of the system.
+    pub certificate_authority: Option<String>,
     /// Which kind of queue to ask a broker for; its default if nobody said.
     pub queue_type: Option<String>,
     /// Where to serve HTTP; nowhere if empty.
