@@ -25,6 +25,8 @@ pub struct AgentConfig {
     pub id: Option<String>,
     /// How messages go.
     pub transport: TransportUrl,
+    /// Certificates (PEM) that vouch for the broker besides those of the system.
+    pub transport_authority: Option<PathBuf>,
     /// The kind of queue.
     pub queue_type: QueueType,
     /// The state directory.
@@ -83,6 +85,7 @@ impl Default for AgentConfig {
         Self {
             id: None,
             transport: TransportUrl::InProcess,
+            transport_authority: None,
             queue_type: QueueType::Classic,
             state: PathBuf::from(".milestones"),
             workspace: None,
@@ -189,6 +192,7 @@ impl AgentConfig {
             id,
             workspace: self.workspace.as_deref().map_or_else(|| state.join("workspace"), absolute),
             transport,
+            certificate_authority: None,
             queue_type: match self.queue_type {
                 QueueType::Classic => None,
                 QueueType::Quorum => Some(crate::link::QUORUM.to_owned()),

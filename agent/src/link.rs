@@ -107,6 +107,8 @@ pub struct Setup {
     pub hello: Hello,
     /// Where messages go.
     pub transport: String,
+    /// Certificates (PEM) that vouch for it besides those of the system.
+    pub certificate_authority: Option<String>,
     /// Which kind of queue to ask a broker for; its default if nobody said.
     pub queue_type: Option<String>,
     /// Where to serve HTTP; nowhere if empty.

@@ -1,9 +1,10 @@
 //! A coordinator without a broker: one process that takes plans and runs them.
 
 use super::support::{Daemon, LONG, lines};
-use crate::e2e::support::{Place, check_log, told, wait_for};
+use crate::e2e::support::{Place, check_log, now, told, wait_for};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// A coordinator by itself.
 struct Alone {
@@ -58,15 +59,15 @@ impl Alone {
     }
 
     fn completes(&self, run: &str) {
-        let until = crate::e2e::support::now() + LONG;
+        let until = now() + LONG;
         loop {
             let status = self.status(run);
             if status["status"] != "active" {
                 assert_eq!(status["status"], "completed", "{status}\n{}", self.daemon().log());
                 return;
             }
-            assert!(crate::e2e::support::now() < until, "{status}\n{}", self.daemon().log());
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(now() < until, "{status}\n{}", self.daemon().log());
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -229,6 +230,38 @@ fn a_good_end_does_not_wait_for_ever() {
     alone.wait_for_lines("began", 2);
     alone.place.write("go", "");
     alone.completes("apollo.1");
+}
+
+/// A part of the ten seconds for which the end of an output is waited for where nothing is known of it.
+const AT_ONCE: Duration = Duration::from_secs(6);
+
+#[test]
+fn a_followed_log_without_a_byte_ends_with_its_task() {
+    let alone = Alone::start("");
+    let place = alone.place.path().display();
+    alone.place.write(
+        "plan.yaml",
+        &format!(
+            "version: 1\nproject: apollo\ntasks:\n\
+             - {{id: a, run: \"while [ ! -e {place}/go ]; do sleep 0.02; done\"}}\n\
+             - {{id: none, exec: [no-such-program], needs: [a]}}\n- {{id: timer, wait: 300ms, needs: [a]}}\n"
+        ),
+    );
+    alone.ok(&["submit", "plan.yaml"]);
+    let in_progress = || alone.status("apollo.1")["counts"]["in_progress"] == 1;
+    wait_for("the start", || in_progress().then_some(()));
+    let follow = |task| {
+        let mut command = alone.command(&["logs", "apollo.1", task, "--follow"]);
+        let (program, began) = (command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn(), now());
+        (task, program.expect("the binary starts"), began)
+    };
+    let followers = ["a", "none", "timer"].map(follow);
+    alone.place.write("go", "");
+    for (task, follower, began) in followers {
+        let output = follower.wait_with_output().expect("it ends");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{task}: {}", told(&output));
+        assert!(began.elapsed() < AT_ONCE, "{task}: {:?}", began.elapsed());
+    }
 }
 
 #[test]

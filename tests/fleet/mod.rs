@@ -12,4 +12,5 @@ mod runs;
 mod scrape;
 mod support;
 mod timeouts;
+mod tls;
 mod traces;

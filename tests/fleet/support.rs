@@ -169,7 +169,7 @@ pub fn kill(pid: u32, signal: &str) {
 
 /// The node that the tests of this process share, each with a virtual host of its own. It ends soon after the process,
 /// however that ends: whoever waits for the end of this pipe stops it.
-fn shared_broker() -> &'static Broker {
+pub fn shared_broker() -> &'static Broker {
     static SHARED: OnceLock<(Broker, ChildStdin)> = OnceLock::new();
     let (broker, _) = SHARED.get_or_init(|| {
         let broker = Broker::start("");

@@ -204,6 +204,12 @@ impl Core {
         }
     }
 
+    /// An attempt that is about to end has printed nothing. To be told before its end, so that both go in one message.
+    pub fn printed_nothing(&mut self, id: AttemptId) {
+        let kind = WireReportKind::Silent;
+        self.after.push(Deed::Report(id.run, WireReport { task: id.task.0, attempt: id.attempt, kind }));
+    }
+
     /// Says what is to be stopped now.
     pub fn take_stops(&mut self) -> Vec<AttemptId> {
         std::mem::take(&mut self.stops)

@@ -57,6 +57,8 @@ pub struct Settings {
     pub workspace: PathBuf,
     /// Where messages go.
     pub transport: String,
+    /// Certificates (PEM) that vouch for it besides those of the system: what the file held that the configuration names.
+    pub certificate_authority: Option<String>,
     /// Which kind of queue to ask a broker for.
     pub queue_type: Option<String>,
     /// Processes at a time.

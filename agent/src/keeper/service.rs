@@ -332,6 +332,7 @@ impl Keeper {
                 self.tell(ToChild::Ended(name));
             } else {
                 self.tell(ToChild::Silent(name));
+                self.parts.core.printed_nothing(id);
             }
         }
         let started_at = finished.started_at.unwrap_or(finished.finished_at);
@@ -456,6 +457,7 @@ impl Keeper {
         tell_log(&name, trace, "attempt starts");
         if let Err(refusal) = self.parts.runner.start(core.jobs.job(key, &name.run, &offer, trace)) {
             let message = reason_of(&refusal);
+            core.printed_nothing(id);
             let outcome = Outcome::Failed { kind: FailureKind::StartFailed, message, exit_code: None };
             core.give(Input::ProcessFinished { id, outcome, started_at: now, finished_at: now }, now);
             return;

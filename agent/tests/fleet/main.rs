@@ -230,7 +230,11 @@ fn a_draining_agent_gives_back_what_waits_and_a_second_signal_ends_what_runs() {
     rig.until("the refusal", |rig| rig.is_told(3, &no));
     rig.until("a beat that says so", |rig| rig.heartbeats.last().is_some_and(|beat| beat.draining));
     rig.signal(Signal::TERM);
-    assert!(is_lost(&rig.end_of(0)) && is_lost(&rig.end_of(1)));
+    assert_eq!(
+        [rig.end_of(0), rig.end_of(1)],
+        [[WireOutcome::Stopped], [WireOutcome::Stopped]],
+        "as planned"
+    );
     assert_eq!((rig.exit().code(), rig.goodbyes, rig.processes()), (Some(3), 1, 0));
 }
 

@@ -61,6 +61,7 @@ fn settings(directory: &Path) -> Settings {
         directory: directory.join(AGENT),
         workspace: directory.join("workspace"),
         transport: directory.join("broker").to_str().unwrap().to_owned(),
+        certificate_authority: None,
         queue_type: None,
         slots: 2.try_into().unwrap(),
         backlog: 16,

@@ -1,6 +1,7 @@
 //! `cairn agent`: an agent of a fleet as a daemon in the foreground.
 
 use crate::arguments::Global;
+use crate::commands::daemon::authority;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use cairn_agent::child;
@@ -125,7 +126,8 @@ fn settings(
     let arguments = ["agent".into(), "--child".into(), log.into()].to_vec();
     let launch = Launch::Program { program: program.to_owned(), arguments };
     let settings = config.settings(state, launch, command_line.to_owned());
-    let settings = settings.map_err(|error| Failure::because(Exit::Usage, &error))?;
+    let mut settings = settings.map_err(|error| Failure::because(Exit::Usage, &error))?;
+    settings.certificate_authority = authority(config.transport_authority.as_deref())?;
     broker(&settings.transport)?;
     Ok(settings)
 }
@@ -157,6 +159,7 @@ async fn connect(setup: Setup) -> Result<Arc<dyn Transport>, String> {
         _ => QueueType::Classic,
     };
     let name = format!("cairn agent {}", setup.hello.agent);
-    let settings = amqp::Settings { url, queue_type, role: Role::Agent, name, certificate_authority: None };
+    let certificate_authority = setup.certificate_authority;
+    let settings = amqp::Settings { url, queue_type, role: Role::Agent, name, certificate_authority };
     Ok(Arc::new(Amqp::connect(settings)))
 }

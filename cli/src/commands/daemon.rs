@@ -2,15 +2,16 @@
 
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::service::config as coordinator;
-use cairn_shared::config::SecretUrl;
+use cairn_shared::config::{SecretUrl, read_authority};
 use cairn_shared::transport::Transport;
 use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The transport of a coordinator over a broker; it connects by itself, and its health tells how that goes.
 ///
 /// # Errors
-/// The address of the broker is none.
+/// The address of the broker is none, or `transport_authority` cannot be used.
 pub fn transport_of_coordinator(
     config: &coordinator::CoordinatorConfig,
     url: &SecretUrl,
@@ -26,9 +27,20 @@ pub fn transport_of_coordinator(
         queue_type,
         role: Role::Coordinator,
         name: format!("cairn coordinator {name}"),
-        certificate_authority: None,
+        certificate_authority: authority(config.transport_authority.as_deref())?,
     };
     Ok(Arc::new(Amqp::connect(settings)))
+}
+
+/// The certificates that vouch for the broker besides those of the system.
+///
+/// # Errors
+/// The file cannot be read, or is none of certificates.
+pub fn authority(path: Option<&Path>) -> Result<Option<String>, Failure> {
+    read_authority(path).map_err(|error| {
+        Failure::because(Exit::Usage, &error)
+            .help("`transport_authority` is to name a file of certificates (PEM) that this user can read")
+    })
 }
 
 /// The name of this machine, or what stands for it.

@@ -57,7 +57,7 @@ pub(super) const LOG_POLL: Duration = Duration::from_millis(200);
 /// How long after the end of an attempt the rest of its output is waited for, if its end does not come.
 pub(super) const LOG_GRACE: Duration = Duration::from_secs(10);
 /// How long after the end of an attempt a log that is not followed waits for the rest: output is some hundredths of a
-/// second behind the end, and of an attempt that printed nothing no end comes.
+/// second behind the end, and where an agent or its broker is gone no end comes.
 pub(super) const LOG_SETTLES: Duration = Duration::from_secs(1);
 
 /// Characters of a reason.

@@ -216,7 +216,6 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         let detail = error.to_string();
         match error {
-            SubmitError::Invalid(diagnostics) => Self::invalid_plan(&diagnostics),
             SubmitError::KeyReused { run, .. } => {
                 let help = format!("use another Idempotency-Key for this plan, or look at run {run}");
                 Self::new(ProblemKind::KeyReused, detail, help)

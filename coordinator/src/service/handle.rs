@@ -1,5 +1,6 @@
 //! What the rest of a process may ask a coordinator.
 
+use super::reading::ReadPlan;
 use cairn_engine::{Rejection, State};
 use cairn_model::RunId;
 use serde::Serialize;
@@ -11,12 +12,8 @@ pub(super) const REQUESTS_DEPTH: usize = 256;
 /// A plan to be run.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// What the plan was called where it came from.
-    pub plan_name: String,
-    /// Its text.
-    pub text: String,
-    /// Values of parameters.
-    pub parameters: Vec<(String, String)>,
+    /// The plan.
+    pub plan: ReadPlan,
     /// The first failure ends the run.
     pub fail_fast: bool,
     /// Two submissions with the same key (of one user) are one.
@@ -37,9 +34,6 @@ pub struct Submitted {
 /// Why a plan was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// It is not a plan.
-    #[error("the plan is not valid")]
-    Invalid(Box<cairn_shared::plan::Diagnostics>),
     /// The key was used with another plan.
     #[error("idempotency key {key} was used for run {run}, with another plan")]
     KeyReused {

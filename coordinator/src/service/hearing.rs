@@ -5,7 +5,9 @@ use crate::runtime::{AgentLife, Heard, Input};
 use cairn_model::{AgentIndex, ReportKind, RunId, TaskIndex, Timestamp};
 use cairn_shared::message::codec::decode;
 use cairn_shared::message::convert;
-use cairn_shared::message::wire::{Heartbeat, RunReports, ToAgent, ToCoordinator, WireOrder};
+use cairn_shared::message::wire::{
+    Heartbeat, RunReports, ToAgent, ToCoordinator, WireOrder, WireOutcome, WireReportKind,
+};
 use cairn_shared::transport::{Address, Delivery};
 
 /// Heartbeats after which also runs that an agent has nothing of are told so.
@@ -88,6 +90,13 @@ impl Service {
         };
         let mut reports = Vec::with_capacity(said.reports.len());
         for report in &said.reports {
+            let index = TaskIndex(report.task);
+            if is_end_of_output(&report.kind) && index.get() < active.plan.task_count() {
+                self.config.log_ends.heard(said.run.clone(), active.plan.task_name(index), report.attempt);
+            }
+            if report.kind == WireReportKind::Silent {
+                continue;
+            }
             match convert::report(report, AgentIndex(0), active.plan.task_count()) {
                 Ok(report) => reports.push((report.task, report.attempt, report.kind)),
                 Err(error) => {
@@ -126,5 +135,17 @@ impl Service {
             }));
         }
         delivery.receipt.acknowledge();
+    }
+}
+
+/// Whether no output comes of an attempt of which this is said.
+fn is_end_of_output(kind: &WireReportKind) -> bool {
+    match kind {
+        WireReportKind::Silent => true,
+        WireReportKind::Finished { outcome, .. } => *outcome == WireOutcome::NotStarted,
+        WireReportKind::Accepted { .. }
+        | WireReportKind::Declined { .. }
+        | WireReportKind::Started { .. }
+        | WireReportKind::Progress { .. } => false,
     }
 }

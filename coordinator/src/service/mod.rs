@@ -19,6 +19,7 @@ mod keys;
 mod output;
 mod porter;
 mod post;
+mod reading;
 #[expect(clippy::module_inception, reason = "the loop of the service; the folder is all of it")]
 mod service;
 mod side_log;
@@ -31,4 +32,5 @@ pub use handle::{
     WishError,
 };
 pub use output::LogEnds;
+pub use reading::ReadPlan;
 pub use service::{Service, ServiceConfig, ServiceError};

@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 /// Bytes of one attempt's output that are kept. An agent keeps less; beyond is not from one of ours.
 const MAX_LOG_BYTES: u64 = 64 << 20;
 
-/// Attempts whose end of output is remembered: those that somebody may be following.
-const REMEMBERED_ENDS: usize = 4_096;
+/// Attempts whose end of output is remembered: those that somebody may be following, for as long as it takes to look
+/// twice where ten thousand a second end.
+const REMEMBERED_ENDS: usize = 16_384;
 
 /// How long a log may rest before it is taken for complete although its end was not heard.
 const RESTS_FOR: Duration = Duration::from_secs(10);
@@ -31,7 +32,8 @@ const RESTS_FOR: Duration = Duration::from_secs(10);
 pub struct LogEnds(Arc<Mutex<VecDeque<(String, String, u32)>>>);
 
 impl LogEnds {
-    /// Whether all that an attempt printed has come: its end was heard, or nothing has come for long.
+    /// Whether all that an attempt printed has come: its end was heard, or that there was nothing, or nothing has come
+    /// for long.
     #[must_use]
     pub fn is_complete(&self, state_directory: &Path, run: &str, task: &str, attempt: u32) -> bool {
         let is_heard = |end: &(String, String, u32)| end.0 == run && end.1 == task && end.2 == attempt;
@@ -44,12 +46,13 @@ impl LogEnds {
         modified.is_ok_and(|at| at.elapsed().is_ok_and(|rests| rests > RESTS_FOR))
     }
 
-    fn heard(&self, output: Output) {
+    /// Nothing more comes of the output of an attempt.
+    pub(super) fn heard(&self, run: String, task: String, attempt: u32) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() >= REMEMBERED_ENDS {
             ends.pop_front();
         }
-        ends.push_back((output.run, output.task, output.attempt));
+        ends.push_back((run, task, attempt));
     }
 }
 
@@ -75,7 +78,7 @@ fn take(directory: &Path, ends: &LogEnds, delivery: Delivery) -> io::Result<()> 
     let kept = write(directory, &output);
     delivery.receipt.acknowledge();
     if output.is_last {
-        ends.heard(output);
+        ends.heard(output.run, output.task, output.attempt);
     }
     kept
 }
@@ -129,6 +132,18 @@ mod tests {
         }
         let log = state.path().join("logs/apollo.1/build/compile.1.log");
         assert_eq!(std::fs::read(log).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn an_output_is_complete_when_its_end_was_heard_though_it_had_no_byte() {
+        let (state, ends) = (tempfile::tempdir().unwrap(), LogEnds::default());
+        let is_complete =
+            |ends: &LogEnds, attempt| ends.is_complete(state.path(), "apollo.1", "a/b", attempt);
+        assert!(!is_complete(&ends, 1), "nothing is known of it");
+        ends.heard("apollo.1".to_owned(), "a/b".to_owned(), 1);
+        assert!(is_complete(&ends, 1) && !is_complete(&ends, 2));
+        (0..REMEMBERED_ENDS).for_each(|_| ends.heard("apollo.2".to_owned(), "a/b".to_owned(), 1));
+        assert!(!is_complete(&ends, 1), "only so many are remembered");
     }
 
     #[test]

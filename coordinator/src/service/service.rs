@@ -7,7 +7,7 @@ use super::handle::{AgentView, HealthView, Request, SubmitError};
 use super::output::{self, LogEnds};
 use super::post::Post;
 use super::side_log::{SideEvent, SideLog};
-use super::submit::{Parsed, Submissions};
+use super::submit::{self, Stored, Submissions};
 use super::wishes::{LateWish, Reopen};
 use crate::fleet::{Action, Registry, Timing};
 use crate::runtime::{Input, RunError, Shares, UnsettledCount};
@@ -71,7 +71,7 @@ pub struct ServiceConfig {
 /// What was made beside the service, and is ready for it.
 pub(super) enum Ready {
     /// A plan to start a run of.
-    Parsed(Box<Parsed>),
+    Stored(Box<Stored>),
     /// A run to go on with.
     Reopen(Box<Reopen>),
     /// A wish to be carried again.
@@ -208,7 +208,7 @@ impl Service {
                 Some(delivery) = dead.recv() => self.bury(delivery),
                 Some(request) = requests.recv() => self.answer(request),
                 Some(ready) = self.made.recv() => match ready {
-                    Ready::Parsed(parsed) => self.submit(*parsed).await,
+                    Ready::Stored(parsed) => self.submit(*parsed).await,
                     Ready::Reopen(reopen) => self.reopen(*reopen).await,
                     Ready::Wished(late) => self.wish_again(*late),
                 },
@@ -363,7 +363,7 @@ impl Service {
                     let _ = reply.send(Err(SubmitError::TooMany { limit }));
                 } else {
                     let directory = self.config.state_directory.clone();
-                    self.submissions.parse(*submission, reply, directory, self.ready.clone());
+                    submit::store(*submission, reply, directory, self.ready.clone());
                 }
             }
             Request::Wish { run, part, wish, user, reply } => self.wish(&run, part, wish, user, reply),

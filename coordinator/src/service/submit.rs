@@ -10,8 +10,7 @@ use crate::projection;
 use crate::runtime::{Input, LoadedRun, list_runs, load_run};
 use crate::store::{AppendError, ReadError, StoreView, StreamId};
 use cairn_engine::State;
-use cairn_model::{Command, Graph, Plan, RunId, RunOptions, RunSubmitted};
-use cairn_shared::plan::{Limits, Options, Source, parse};
+use cairn_model::{Command, RunId, RunOptions, RunSubmitted};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,67 +22,51 @@ const KEPT_RUNS: usize = 4;
 /// Tasks of an ended run that is kept in memory at most; larger ones are read again.
 const KEPT_TASKS: usize = 100_000;
 
-/// Submissions that are read at a time: each is a plan in memory. Further ones wait for their turn.
-const MAX_PARSED_AT_A_TIME: usize = 2;
-
 /// What a submission is answered with.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, SubmitError>>;
 
-/// A plan that was read and stored, and is to become a run.
-pub(super) struct Parsed {
+/// A plan that was stored, and is to become a run.
+pub(super) struct Stored {
     submission: Submission,
     plan_hash: String,
-    plan: Arc<Plan>,
-    graph: Arc<Graph>,
     reply: SubmitReply,
 }
 
 /// What is known of runs besides those that are under way.
+#[derive(Default)]
 pub(super) struct Submissions {
     /// The newest run of each project.
     newest: HashMap<String, u64>,
     keys: Keys,
     /// Runs that ended a while ago.
     kept: VecDeque<(RunId, Arc<State>)>,
-    parsing: Arc<tokio::sync::Semaphore>,
 }
 
-impl Default for Submissions {
-    fn default() -> Self {
-        Self {
-            newest: HashMap::new(),
-            keys: Keys::default(),
-            kept: VecDeque::new(),
-            parsing: Arc::new(tokio::sync::Semaphore::new(MAX_PARSED_AT_A_TIME)),
+/// Stores the plan of a submission beside the service; it comes back through `ready`.
+pub(super) fn store(
+    submission: Submission,
+    reply: SubmitReply,
+    state_directory: PathBuf,
+    ready: mpsc::Sender<Ready>,
+) {
+    tokio::spawn(async move {
+        let stored = tokio::task::spawn_blocking(move || {
+            plans::save(&state_directory, submission.plan.text()).map(|plan_hash| (submission, plan_hash))
+        });
+        match stored.await {
+            Ok(Ok((submission, plan_hash))) => {
+                // The service may be ending; whoever asked sees that.
+                let _ = ready.send(Ready::Stored(Box::new(Stored { submission, plan_hash, reply }))).await;
+            }
+            Ok(Err(error)) => {
+                drop(reply.send(Err(SubmitError::Unavailable { reason: error.to_string() })));
+            }
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-    }
+    });
 }
 
 impl Submissions {
-    /// Reads and stores a plan beside the service; it comes back through `ready`.
-    pub(super) fn parse(
-        &self,
-        submission: Submission,
-        reply: SubmitReply,
-        state_directory: PathBuf,
-        ready: mpsc::Sender<Ready>,
-    ) {
-        let parsing = self.parsing.clone();
-        tokio::spawn(async move {
-            let Ok(_turn) = parsing.acquire().await else { return };
-            let read = tokio::task::spawn_blocking(move || read(submission, &state_directory)).await;
-            match read {
-                Ok(Ok((submission, plan_hash, plan, graph))) => {
-                    let parsed = Box::new(Parsed { submission, plan_hash, plan, graph, reply });
-                    // The service may be ending; whoever asked sees that.
-                    let _ = ready.send(Ready::Parsed(parsed)).await;
-                }
-                Ok(Err(error)) => drop(reply.send(Err(error))),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            }
-        });
-    }
-
     /// The run that a user names: `PROJECT.N`, or the newest of `PROJECT`.
     pub(super) fn resolve(&self, name: &str) -> Option<RunId> {
         match RunId::parse(name) {
@@ -120,26 +103,11 @@ impl Submissions {
     }
 }
 
-/// What reading a plan gives.
-type Read = (Submission, String, Arc<Plan>, Arc<Graph>);
-
-fn read(mut submission: Submission, state_directory: &std::path::Path) -> Result<Read, SubmitError> {
-    submission.parameters.sort();
-    let text = std::mem::take(&mut submission.text);
-    let source = Source { name: submission.plan_name.clone(), text };
-    let invalid = |diagnostics| SubmitError::Invalid(Box::new(diagnostics));
-    let options = Options { params: &submission.parameters, limits: Limits::http() };
-    let parsed = parse(&source, &options).map_err(invalid)?;
-    let graph = parsed.graph(&source).map_err(invalid)?;
-    let plan_hash = plans::save(state_directory, &source.text)
-        .map_err(|error| SubmitError::Unavailable { reason: error.to_string() })?;
-    Ok((submission, plan_hash, Arc::new(parsed.plan), Arc::new(graph)))
-}
-
 impl Service {
-    /// Starts the run of a plan that was read.
-    pub(super) async fn submit(&mut self, parsed: Parsed) {
-        let Parsed { submission, plan_hash, plan, graph, reply } = parsed;
+    /// Starts the run of a plan that was stored.
+    pub(super) async fn submit(&mut self, stored: Stored) {
+        let Stored { submission, plan_hash, reply } = stored;
+        let (plan, graph) = (submission.plan.plan().clone(), submission.plan.graph().clone());
         if let Some(key) = &submission.key
             && let Some((run, hash)) = self.submissions.keys.find(&submission.user, key)
         {
@@ -165,9 +133,9 @@ impl Service {
         let submitted = RunSubmitted {
             run: run.to_string(),
             plan_hash: plan_hash.clone(),
-            plan_name: submission.plan_name,
+            plan_name: submission.plan.name().to_owned(),
             plan_directory: String::new(),
-            parameters: submission.parameters,
+            parameters: submission.plan.parameters().to_vec(),
             options: RunOptions {
                 fail_fast: submission.fail_fast,
                 // 32 bits of it are enough, and every JSON reader keeps them exactly.

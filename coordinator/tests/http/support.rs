@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, header};
 use cairn_coordinator::codec::{Encoder, Envelope};
 use cairn_coordinator::http::{NewToken, Parts, Role, Rules, Tokens, router};
-use cairn_coordinator::runtime::{new_id, read_plan};
+use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::service::{
     AgentView, Handle, HealthView, Part, Request, Submission, SubmitError, Submitted, Wish, WishError,
 };
@@ -68,12 +68,11 @@ impl Fake {
     }
 
     async fn submit(&mut self, wish: Submission) -> Result<Submitted, SubmitError> {
-        let (plan, graph) = read_plan(&wish.plan_name, wish.text.clone(), &wish.parameters)
-            .map_err(|diagnostics| SubmitError::Invalid(Box::new(diagnostics)))?;
+        let (plan, graph) = (wish.plan.plan().clone(), wish.plan.graph().clone());
         let key = wish.key.clone().map(|key| (wish.user.clone(), key));
         if let Some((text, run)) = key.as_ref().and_then(|key| self.keys.get(key)) {
             let key = wish.key.unwrap_or_default();
-            return match *text == wish.text {
+            return match text == wish.plan.text() {
                 true => Ok(Submitted { run: run.clone(), is_new: false }),
                 false => Err(SubmitError::KeyReused { key, run: run.to_string() }),
             };
@@ -82,7 +81,7 @@ impl Fake {
         let run = RunId::new(plan.project.clone(), number);
         let submitted = RunSubmitted {
             run: run.to_string(),
-            plan_name: wish.plan_name,
+            plan_name: wish.plan.name().to_owned(),
             tasks: plan.task_count() as u64,
             milestones: plan.milestones().len() as u64,
             ..RunSubmitted::default()
@@ -92,7 +91,7 @@ impl Fake {
         let command = Command::Submit(Box::new(submitted));
         self.command(&run, command, &wish.user).await.expect("a new run");
         if let Some(key) = key {
-            self.keys.insert(key, (wish.text, run.clone()));
+            self.keys.insert(key, (wish.plan.text().to_owned(), run.clone()));
         }
         Ok(Submitted { run, is_new: true })
     }

@@ -3,7 +3,7 @@
 use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::service::config::Route;
 use cairn_coordinator::service::{
-    Handle, LogEnds, Service, ServiceConfig, ServiceError, Submission, Submitted,
+    Handle, LogEnds, ReadPlan, Service, ServiceConfig, ServiceError, Submission, Submitted,
 };
 use cairn_coordinator::service::{Part, Request, Wish, WishError};
 use cairn_coordinator::store::EventReader;
@@ -90,9 +90,7 @@ impl Coordinator {
         key: Option<&str>,
     ) -> Result<Submitted, cairn_coordinator::service::SubmitError> {
         let submission = Submission {
-            plan_name: "plan.yaml".to_owned(),
-            text: plan.to_owned(),
-            parameters: Vec::new(),
+            plan: ReadPlan::read("plan.yaml", plan.into(), Vec::new()).expect("a plan"),
             fail_fast: false,
             key: key.map(str::to_owned),
             user: "ada".to_owned(),

@@ -123,6 +123,12 @@ pub enum ConfigError {
         /// The limit.
         limit: u64,
     },
+    /// A file that is to hold certificates holds none.
+    #[error("{} holds no certificate: it is to be PEM, with `-----BEGIN CERTIFICATE-----`", path.display())]
+    NoCertificate {
+        /// Which one.
+        path: PathBuf,
+    },
     /// A key or a value is wrong.
     #[error("{origin}: {message}{}", help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
     Wrong {
@@ -166,6 +172,19 @@ pub fn load<T: Default + Serialize + DeserializeOwned>(
         origin: root.origin_of(&key.path),
     });
     Ok(Loaded { settings: settings.collect(), value, notices })
+}
+
+/// Reads the certificates that `transport_authority` names, as PEM; none if it names no file.
+///
+/// # Errors
+/// The file cannot be read, is larger than a few certificates ([`MAX_FILE_BYTES`]), or holds none.
+pub fn read_authority(path: Option<&Path>) -> Result<Option<String>, ConfigError> {
+    let Some(path) = path else { return Ok(None) };
+    let text = String::from_utf8(read_bounded(path, MAX_FILE_BYTES)?).ok();
+    match text.filter(|text| text.contains("-----BEGIN CERTIFICATE-----")) {
+        Some(text) => Ok(Some(text)),
+        None => Err(ConfigError::NoCertificate { path: path.to_owned() }),
+    }
 }
 
 /// Reads a file of at most `limit` bytes.

@@ -32,6 +32,12 @@ pub enum ReportError {
         /// How many there are.
         tasks: usize,
     },
+    /// It is about output, which is no business of a run.
+    #[error("a report about the output of task {task}")]
+    OfOutput {
+        /// The task's number.
+        task: u32,
+    },
     /// Attempts are counted from 1.
     #[error("a report about attempt 0 of task {task}; attempts are counted from 1")]
     AttemptZero {
@@ -93,6 +99,7 @@ pub fn report(wire: &WireReport, agent: AgentIndex, tasks: usize) -> Result<Repo
             started_at: moment(*started_micros),
             finished_at: moment(*finished_micros),
         },
+        WireReportKind::Silent => return Err(ReportError::OfOutput { task }),
     };
     Ok(Report { task: index, attempt, agent, kind })
 }

@@ -280,6 +280,8 @@ pub enum WireReportKind {
         /// When it ended.
         finished_micros: i64,
     },
+    /// It has printed nothing, and will not: no output comes. Said once, with its end; who misses it waits for a while.
+    Silent,
 }
 
 /// How an attempt ended.

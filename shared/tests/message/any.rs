@@ -78,6 +78,7 @@ fn report() -> impl Strategy<Value = WireReport> {
         (outcome, any::<(i64, i64)>()).prop_map(|(outcome, (started_micros, finished_micros))| {
             WireReportKind::Finished { outcome, started_micros, finished_micros }
         }),
+        Just(WireReportKind::Silent),
     ];
     (attempt(), kind).prop_map(|(id, kind)| WireReport { task: id.task, attempt: id.attempt, kind })
 }

@@ -148,6 +148,7 @@ pub fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
                 finished(WireOutcome::Lost { reason: "the lease ended".to_owned() }),
             ]),
         ),
+        ("reports-silent", reports(vec![WireReportKind::Silent, finished(WireOutcome::Completed)])),
         ("goodbye", ToCoordinator::Goodbye { agent: "worker-1".to_owned(), incarnation: 5 }),
         ("output", ToCoordinator::Output(output)),
     ]

@@ -187,6 +187,7 @@ fn setup(settings: &Settings, incarnation: u64) -> Setup {
             draining: false,
         },
         transport: settings.transport.clone(),
+        certificate_authority: settings.certificate_authority.clone(),
         queue_type: settings.queue_type.clone(),
         listen: settings.listen.clone(),
         directory: settings.directory.to_string_lossy().into_owned(),

@@ -74,6 +74,7 @@ pub(in crate::http) async fn get(
             name: state.plan().task_name(index),
             // From the plan, whose ids are of a strict form: no path can be made of them.
             file: PathBuf::from(milestone).join(state.plan().task_id(index)),
+            prints: state.plan().takes_slot(index),
         })
     });
     let subject = subject.await??;
@@ -110,6 +111,8 @@ struct Subject {
     name: String,
     /// Below the directory of the run, without attempt and ending.
     file: PathBuf,
+    /// It is a process; what waits or only stands for others has no output.
+    prints: bool,
 }
 
 /// Where the task stands.
@@ -243,8 +246,8 @@ impl Log {
             self.ended_at = Some(standing.ended_at.filter(|_| is_newest).map_or(now, |ended| ended.min(now)));
         }
         let has_waited = self.ended_at.is_some_and(|ended| now.since(ended) >= grace);
-        let Subject { run, name, .. } = &self.subject;
-        Ok(has_waited || (self.api.parts.log_is_complete)(run, name, attempt))
+        let Subject { run, name, prints, .. } = &self.subject;
+        Ok(has_waited || !prints || (self.api.parts.log_is_complete)(run, name, attempt))
     }
 }
 

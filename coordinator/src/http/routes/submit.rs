@@ -6,12 +6,12 @@ use crate::http::extract::{Query, idempotency_key, media_type, read_body};
 use crate::http::limits::{MAX_NAME_BYTES, MAX_PARAMETERS};
 use crate::http::model::{ProblemBody, SubmittedBody};
 use crate::http::problem::{Problem, ProblemKind};
-use crate::service::{Request as Wanted, Submission};
+use crate::service::{ReadPlan, Request as Wanted, Submission};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cairn_shared::plan::{Diagnostics, Limits, Options, Source, parse};
+use cairn_shared::plan::Limits;
 
 /// Submit a plan
 ///
@@ -68,17 +68,14 @@ pub(in crate::http) async fn submit(
     };
     let bytes = read_body(&parts.headers, body, Limits::http().plan_bytes).await?;
     let parameters = wish.parameters;
-    // Read here although the coordinator reads it again: it says which project the caller must be allowed, and the
-    // limits are those for strangers.
-    let read = tokio::task::spawn_blocking(move || {
-        read_plan(&name, bytes, &parameters).map(|(project, text)| (project, text, name, parameters))
-    });
+    let read = tokio::task::spawn_blocking(move || ReadPlan::read(&name, bytes, parameters));
     let read = read.await.map_err(|_| Problem::internal())?;
-    let (project, text, plan_name, parameters) =
-        read.map_err(|diagnostics| Problem::invalid_plan(&diagnostics))?;
+    let plan = read.map_err(|diagnostics| Problem::invalid_plan(&diagnostics))?;
+    // Only the plan says which project the caller must be allowed.
+    let project = plan.plan().project.clone();
     caller.check(Action::Submit, Some(&project))?;
     let user = caller.name.to_string();
-    let submission = Submission { plan_name, text, parameters, fail_fast: wish.fail_fast, key, user };
+    let submission = Submission { plan, fail_fast: wish.fail_fast, key, user };
     let submitted = api.ask(|reply| Wanted::Submit(Box::new(submission), reply)).await??;
     drop(permit);
     let run = submitted.run.to_string();
@@ -86,19 +83,6 @@ pub(in crate::http) async fn submit(
     let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let body = SubmittedBody { run, project, is_new: submitted.is_new };
     Ok((status, [(header::LOCATION, location)], Json(body)).into_response())
-}
-
-/// The project of a plan, and its text.
-fn read_plan(
-    name: &str,
-    bytes: Vec<u8>,
-    parameters: &[(String, String)],
-) -> Result<(String, String), Diagnostics> {
-    let limits = Limits::http();
-    let source = Source::from_bytes(name, bytes, &limits)?;
-    let parsed = parse(&source, &Options { params: parameters, limits })?;
-    parsed.graph(&source)?;
-    Ok((parsed.plan.project, source.text))
 }
 
 /// What stands in the query.
