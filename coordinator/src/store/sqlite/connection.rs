@@ -92,13 +92,22 @@ pub(super) fn io_failure(doing: &'static str, database: &Path) -> impl FnOnce(sq
 
 /// What a failure to read the log from `position` means.
 pub(super) fn fault(database: &Path, position: u64) -> impl FnOnce(sqlx::Error) -> LogFault {
+    fault_in("read", database, position)
+}
+
+/// What a failure to open the database means.
+pub(super) fn open_fault(database: &Path) -> impl FnOnce(sqlx::Error) -> LogFault {
+    fault_in("open", database, 1)
+}
+
+fn fault_in(doing: &'static str, database: &Path, position: u64) -> impl FnOnce(sqlx::Error) -> LogFault {
     move |error| match primary_code(&error) {
         Some(code::CORRUPT) => {
             let found = error.to_string().into();
             damage(database, position, TableFlaw::Structure { found }).into()
         }
         Some(code::NOTADB) => SchemaError::Foreign { database: database.to_owned() }.into(),
-        _ => io_failure("read", database)(error).into(),
+        _ => io_failure(doing, database)(error).into(),
     }
 }
 

@@ -18,6 +18,7 @@
 //! Not here: compaction, backup, encryption, network file systems (WAL needs shared memory).
 
 mod connection;
+mod insert;
 mod read;
 mod reader;
 mod readers;
@@ -27,6 +28,9 @@ mod snapshots;
 mod store;
 mod verify;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use reader::SqliteReader;
 pub use store::{Options, SqliteStore, database_path};

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::super::error::ReadError;
-use super::connection::{close, connect_reader, io_failure};
+use super::connection::{close, connect_reader, open_fault};
 
 /// Most connections that read at the same time; each has a thread and a cache of pages. More readers take turns.
 const MAX_READERS: usize = 4;
@@ -42,7 +42,7 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect_reader(&self.database).await.map_err(io_failure("open", &self.database))?,
+            None => connect_reader(&self.database).await.map_err(open_fault(&self.database))?,
         };
         Ok(Lent { connection, readers: self, _permit: permit })
     }

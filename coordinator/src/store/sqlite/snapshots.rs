@@ -9,8 +9,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::super::error::{LogFault, Notice, SnapshotError, SnapshotFlaw};
 use super::super::snapshot::{LoadedSnapshot, MAX_SNAPSHOT_NAME_BYTES, SNAPSHOTS_KEPT, Snapshot};
 use super::connection::fault;
+use super::insert::{begin, commit};
 use super::rows::signed;
-use super::writer::{begin, commit};
 
 const SAVE: &str =
     "INSERT OR REPLACE INTO snapshots (name, version, position, sha256, bytes) VALUES (?1, ?2, ?3, ?4, ?5)";

@@ -23,7 +23,7 @@ use super::super::lock::{Holder, Lock};
 use super::super::queue::Request;
 use super::super::record::{Append, Head, StoredRecord, StreamHead, StreamId};
 use super::super::snapshot::{LoadedSnapshot, Snapshot};
-use super::connection::{block_on, close, connect_writer, damage, fault, io_failure};
+use super::connection::{block_on, close, connect_writer, damage, fault, io_failure, open_fault};
 use super::read;
 use super::readers::Readers;
 use super::rows::{read_record, record_columns};
@@ -58,7 +58,7 @@ pub fn database_path(state: &Path) -> PathBuf {
 /// An event store in a database in a state directory, opened for writing. See the module's documentation.
 #[derive(Debug)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     readers: Readers,
     store_id: Uuid,
@@ -97,7 +97,7 @@ impl SqliteStore {
     }
 
     async fn open_database(database: PathBuf, lock: Arc<Lock>, options: Options) -> Result<Self, OpenError> {
-        let mut connection = connect_writer(&database).await.map_err(io_failure("open", &database))?;
+        let mut connection = connect_writer(&database).await.map_err(open_fault(&database))?;
         match Self::load(&mut connection, &database, options).await {
             Ok((store_id, encoder)) => Ok(Self::start(connection, database, lock, store_id, encoder)?),
             Err(error) => {

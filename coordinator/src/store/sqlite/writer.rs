@@ -20,8 +20,9 @@ use super::super::event_store::TicketAnswer;
 use super::super::heads::Heads;
 use super::super::queue::{AbandonOnPanic, Queue, Request};
 use super::super::record::{Append, Appended, Head, StreamHead};
-use super::connection::{block_on, io_error, is_busy};
-use super::rows::{RecordRow, StreamRow, insert_records, put_streams, record_crc};
+use super::connection::{block_on, io_error};
+use super::insert::{RecordRow, StreamRow, commit_rows};
+use super::rows::record_crc;
 
 /// A batch is closed once it is this large; a larger one is not written any faster.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -30,10 +31,6 @@ const MAX_BATCH_REQUESTS: usize = 16_384;
 /// Bytes of appends after which the write-ahead log is folded into the database: it then has about twice as many,
 /// which a reader searches without noticing.
 const FOLD_BYTES: usize = 4 << 20;
-/// How often the beginning of a transaction waits for another program that writes, each time as long as a call waits
-/// (5 s), before the store stops.
-const MAX_BUSY_WAITS: u32 = 6;
-
 /// The number of a stream in the table `streams`; 0 for one that is not there yet.
 pub(super) type StreamNumber = i64;
 
@@ -70,6 +67,12 @@ impl Shared {
     /// The log, when no batch is being written.
     pub(super) fn log(&self) -> MutexGuard<'_, Option<Log>> {
         lock(&self.log)
+    }
+
+    /// Whether a batch is being written.
+    #[cfg(test)]
+    pub(super) fn log_is_held(&self) -> bool {
+        self.log.try_lock().is_err()
     }
 
     fn refuse_if_stopped(&self) -> Result<(), AppendError> {
@@ -264,17 +267,8 @@ impl Log {
         let records = std::mem::take(&mut batch.records);
         let mut streams: Vec<StreamRow> = batch.streams.drain().map(|(_, row)| row).collect();
         streams.sort_unstable_by_key(|row| row.id);
-        let failed = |doing| self.failed(doing);
-        let (beginning, writing, committing) =
-            (failed("the beginning of a transaction"), failed("a write"), failed("a commit"));
-        let connection = &mut self.connection;
-        begin(connection).await.map_err(beginning)?;
-        let written = async {
-            put_streams(connection, streams).await?;
-            insert_records(connection, records).await
-        };
-        written.await.map_err(writing)?;
-        commit(connection).await.map_err(committing)?;
+        let failed = self.failed("a commit");
+        commit_rows(&mut self.connection, streams, records).await.map_err(failed)?;
         self.wrote(batch.bytes);
         Ok(())
     }
@@ -299,23 +293,4 @@ impl Log {
         let database = self.database.clone();
         move |error| Stopped { doing, path: database, cause: Arc::new(io_error(error)) }
     }
-}
-
-/// Begins a transaction that may write. Another program that writes is waited for, within reason.
-pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let mut waits = 0;
-    loop {
-        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
-            Err(error) if is_busy(&error) && waits < MAX_BUSY_WAITS => {
-                waits += 1;
-                tracing::warn!(%error, "another program is writing to the database; waiting for it");
-            }
-            begun => return begun.map(drop),
-        }
-    }
-}
-
-/// Makes durable what was written since [`begin`]. After an error it may be or not.
-pub(super) async fn commit(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("COMMIT").execute(connection).await.map(drop)
 }
