@@ -39,6 +39,18 @@ impl Link {
         Self(hash.finalize().into())
     }
 
+    /// The link as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The link of these bytes; `None` if there are not 32.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// Appends the 64 lower-case hexadecimal digits.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -82,6 +82,12 @@ pub enum InvalidAppend {
         /// Its first version.
         first_version: u64,
     },
+    /// An epoch beyond what a database can count.
+    #[error("epoch {epoch} is beyond the last one, {}", i64::MAX)]
+    Epoch {
+        /// The epoch.
+        epoch: u64,
+    },
     /// A body that is empty or holds a control character.
     #[error("the body at version {first_version} of stream {stream} is empty or holds a control character")]
     Body {
@@ -155,6 +161,41 @@ impl From<LogFault> for ReadError {
     }
 }
 
+/// Why a database cannot be used as a store, though nothing is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// It was made by a later version.
+    #[error(
+        "the database `{}` has schema version {found}, and this version of cairn knows {known} at most; use a \
+         version of cairn at least as new as the one that wrote it", database.display()
+    )]
+    Newer {
+        /// The database.
+        database: PathBuf,
+        /// The schema version that it has.
+        found: i64,
+        /// The newest schema version that this program knows.
+        known: i64,
+    },
+    /// It was made by another program, or is no database at all.
+    #[error(
+        "`{}` was not made by cairn; nothing was changed; move it away, or use another state directory \
+         (`--state DIR`)", database.display()
+    )]
+    Foreign {
+        /// The database.
+        database: PathBuf,
+    },
+    /// It is set up so that events would not be safe in it.
+    #[error("the database `{}` cannot keep events: {reason}", database.display())]
+    Unfit {
+        /// The database.
+        database: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
+}
+
 /// Why a store could not be opened for writing.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -164,6 +205,9 @@ pub enum OpenError {
     /// The log cannot be trusted.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The database is of a later version or of another program.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -175,6 +219,9 @@ pub enum ReadError {
     /// The log cannot be trusted from there on.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The database is of a later version or of another program.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -186,13 +233,13 @@ pub enum ReadError {
 /// A place where a log is not what was written. Nothing is changed by finding it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the log is damaged: `{}`, byte {offset}, at event {position}: {reason}; nothing was changed; {}",
-    file.display(), reason.remedy()
+    "the log is damaged: `{}`, {}, at event {position}: {reason}; nothing was changed; {}",
+    file.display(), reason.place(*offset), reason.remedy()
 )]
 pub struct Damage {
-    /// The file.
+    /// The file, or the database.
     pub file: PathBuf,
-    /// Where in it the line begins that is not right.
+    /// Where in it the line begins that is not right; 0 in a database, where the reason names the table.
     pub offset: u64,
     /// The position of the event that should be there; all events before it are good.
     pub position: u64,
@@ -233,9 +280,58 @@ pub enum DamageReason {
         /// The format that it says it has.
         format: u64,
     },
+    /// Something in a table of a database.
+    #[error(transparent)]
+    Table(#[from] TableFlaw),
+}
+
+/// What is wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableFlaw {
+    /// A row of the records that does not match its checksum.
+    #[error("the row does not match its checksum")]
+    Checksum,
+    /// A row of the records that holds what no record holds.
+    #[error("the row is not of the form that this version writes")]
+    Form,
+    /// A row of the records that does not continue the one before it, or is missing.
+    #[error(
+        "the row does not follow the one before it (position, version, epoch or hash chain), or is missing"
+    )]
+    Sequence,
+    /// A stream's row that does not agree with its records.
+    #[error("the end of stream {stream} is not that of its records")]
+    Stream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// What the database itself finds wrong with its tables and indices.
+    #[error("the database says: {found}")]
+    Structure {
+        /// Its words.
+        found: Box<str>,
+    },
+}
+
+impl TableFlaw {
+    fn place(&self) -> &'static str {
+        match self {
+            Self::Checksum | Self::Form | Self::Sequence => "table `records`",
+            Self::Stream { .. } => "table `streams`",
+            Self::Structure { .. } => "the database's structure",
+        }
+    }
 }
 
 impl DamageReason {
+    /// Where it is: in a file at `offset`, in a database by the table.
+    fn place(&self, offset: u64) -> String {
+        match self {
+            Self::Table(flaw) => flaw.place().to_owned(),
+            _ => format!("byte {offset}"),
+        }
+    }
+
     /// What a person can do about it.
     fn remedy(&self) -> &'static str {
         match self {
@@ -247,7 +343,8 @@ impl DamageReason {
             | Self::NoLine
             | Self::CutShort
             | Self::Sequence
-            | Self::Segment => {
+            | Self::Segment
+            | Self::Table(_) => {
                 "restore the state directory from a backup, or use another one (`--state DIR`)"
             }
         }

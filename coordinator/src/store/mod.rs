@@ -2,7 +2,7 @@
 //!
 //! [`EventStore`] is the seam; its documentation is the contract, and one conformance suite
 //! (`tests/store_conformance/`) holds every implementation to it. [`file::FileStore`] keeps a state directory of
-//! plain files; it needs nothing installed.
+//! plain files; it needs nothing installed. [`postgres::PostgresStore`] keeps tables that several coordinators share.
 //!
 //! What every store keeps alike, so that events can move from one to another unchanged:
 //!
@@ -18,7 +18,9 @@ mod cursor;
 mod error;
 mod event_store;
 pub mod file;
+pub mod lease;
 pub mod lock;
+pub mod postgres;
 mod queue;
 mod record;
 mod snapshot;
@@ -26,12 +28,14 @@ mod snapshot;
 pub use chain::Link;
 pub use cursor::{Cursor, READ_PAGE_BYTES};
 pub use error::{
-    AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SnapshotError,
-    SnapshotFlaw, Stopped,
+    AppendError, Damage, DamageReason, InvalidAppend, IoFailure, Notice, OpenError, ReadError, SchemaError,
+    SnapshotError, SnapshotFlaw, Stopped, TableFlaw,
 };
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
+pub use lease::{Claim, Lease, LeaseError, Leases};
 pub use lock::{Holder, Lock, LockError};
+pub use postgres::PostgresStore;
 pub use record::{
     Append, Appended, Head, MAX_APPEND_BYTES, MAX_STREAM_ID_BYTES, NewRecord, StoredRecord, StreamHead,
     StreamId,

@@ -150,3 +150,16 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Held by a thread that answers what is in a queue. A panic there is our own bug; it must not leave callers waiting
+/// for answers that never come.
+#[derive(Debug)]
+pub(in crate::store) struct AbandonOnPanic<'a>(pub(in crate::store) &'a Queue);
+
+impl Drop for AbandonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon();
+        }
+    }
+}
