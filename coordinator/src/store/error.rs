@@ -82,6 +82,12 @@ pub enum InvalidAppend {
         /// Its first version.
         first_version: u64,
     },
+    /// An epoch beyond what a database can count.
+    #[error("epoch {epoch} is beyond the last one, {}", i64::MAX)]
+    Epoch {
+        /// The epoch.
+        epoch: u64,
+    },
     /// A body that is empty or holds a control character.
     #[error("the body at version {first_version} of stream {stream} is empty or holds a control character")]
     Body {
@@ -188,6 +194,14 @@ pub enum SchemaError {
     Foreign {
         /// The database.
         database: PathBuf,
+    },
+    /// It is set up so that events would not be safe in it.
+    #[error("the database `{}` cannot keep events: {reason}", database.display())]
+    Unfit {
+        /// The database.
+        database: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
     },
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`EventStore`] is the seam; its documentation is the contract, and one conformance suite
 //! (`tests/store_conformance/`) holds every implementation to it. [`file::FileStore`] keeps a state directory of
-//! plain files; [`sqlite::SqliteStore`] one database file in it. Neither needs anything installed.
+//! plain files, [`sqlite::SqliteStore`] one database file in it; neither needs anything installed.
+//! [`postgres::PostgresStore`] keeps tables that several coordinators share.
 //!
 //! What every store keeps alike, so that events can move from one to another unchanged:
 //!
@@ -22,7 +23,9 @@ mod event_store;
 pub mod file;
 mod heads;
 mod in_force;
+pub mod lease;
 pub mod lock;
+pub mod postgres;
 mod queue;
 mod record;
 mod snapshot;
@@ -40,7 +43,9 @@ pub use event_reader::EventReader;
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
 pub use in_force::{InForceError, Opened, in_force, open, open_reader, put_in_force};
+pub use lease::{Claim, Lease, LeaseError, Leases};
 pub use lock::{Holder, Lock, LockError};
+pub use postgres::PostgresStore;
 pub use record::{
     Append, Appended, Head, MAX_APPEND_BYTES, MAX_STREAM_ID_BYTES, NewRecord, StoredRecord, StreamHead,
     StreamId,

@@ -32,6 +32,15 @@ impl StreamId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a stream can have that name.
+    pub(super) fn check(&self) -> Result<(), InvalidAppend> {
+        let has_length = (1..=MAX_STREAM_ID_BYTES).contains(&self.0.len());
+        if !has_length || self.0.chars().any(char::is_control) {
+            return Err(InvalidAppend::StreamName { bytes: self.0.len() });
+        }
+        Ok(())
+    }
 }
 
 impl std::borrow::Borrow<str> for StreamId {
@@ -117,11 +126,7 @@ impl Append {
 impl NewRecord {
     fn check(&self) -> Result<(), InvalidAppend> {
         let stream = || self.stream.clone();
-        let name = self.stream.as_str();
-        let has_length = (1..=MAX_STREAM_ID_BYTES).contains(&name.len());
-        if !has_length || name.chars().any(char::is_control) {
-            return Err(InvalidAppend::StreamName { bytes: name.len() });
-        }
+        self.stream.check()?;
         if self.count == 0 || self.first_version == 0 {
             return Err(InvalidAppend::NoEvents { stream: stream() });
         }

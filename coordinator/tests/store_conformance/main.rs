@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
 mod appending;
+#[path = "../support/cluster.rs"]
+mod cluster;
 mod model;
 mod reading;
 mod snapshots;
@@ -12,8 +14,10 @@ mod snapshots;
 use std::sync::Arc;
 
 use cairn_coordinator::store::file::Options;
+use cairn_coordinator::store::postgres::Options as PostgresOptions;
 use cairn_coordinator::store::{
-    Append, Cursor, EventStore, FileStore, Holder, Link, NewRecord, SqliteStore, StoredRecord, StreamId,
+    Append, Cursor, EventStore, FileStore, Holder, Link, NewRecord, PostgresStore, SqliteStore, StoredRecord,
+    StreamId,
 };
 use cairn_model::Timestamp;
 use uuid::Uuid;
@@ -27,6 +31,14 @@ trait Fixture {
 
     /// Opens the store. The one that this gave out before has been dropped.
     fn open(&self) -> Arc<dyn EventStore>;
+
+    /// Whether what the store needs is installed here; if not, that is told.
+    fn is_available() -> bool
+    where
+        Self: Sized,
+    {
+        true
+    }
 }
 
 /// A state directory, with segments so short that most cases have several.
@@ -56,6 +68,28 @@ impl Fixture for SqliteFixture {
         let holder = Holder::this_process("the conformance suite", Timestamp(0));
         let options = cairn_coordinator::store::sqlite::Options::new(Uuid::from_u128(7));
         Arc::new(SqliteStore::open(self.0.path(), &holder, options).unwrap())
+    }
+}
+
+/// A schema of its own in the cluster of this test binary.
+struct PostgresFixture {
+    url: String,
+    schema: String,
+}
+
+impl Fixture for PostgresFixture {
+    fn new() -> Self {
+        Self { url: cluster::Cluster::shared().unwrap().url(), schema: cluster::Cluster::schema() }
+    }
+
+    fn open(&self) -> Arc<dyn EventStore> {
+        let options =
+            PostgresOptions { schema: self.schema.clone(), ..PostgresOptions::new(Uuid::from_u128(7)) };
+        Arc::new(PostgresStore::open(&self.url, options).unwrap())
+    }
+
+    fn is_available() -> bool {
+        cluster::Cluster::shared().is_some()
     }
 }
 
@@ -118,6 +152,9 @@ macro_rules! suite {
         $(
             #[test]
             fn $case() {
+                if !$fixture::is_available() {
+                    return;
+                }
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 runtime.block_on($module::$case(&$fixture::new()));
             }
@@ -127,6 +164,7 @@ macro_rules! suite {
 
 suite!(file, FileFixture);
 suite!(sqlite, SqliteFixture);
+suite!(postgres, PostgresFixture);
 
 /// A record of `count` events.
 fn record(stream: &str, first_version: u64, count: u32) -> NewRecord {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::super::error::{Damage, DamageReason, OpenError, ReadError, TableFlaw};
+use super::super::super::event_reader::EventReader;
 use super::super::super::record::StoredRecord;
 use super::super::super::{Cursor, EventStore, LoadedSnapshot, Snapshot};
 use super::super::connection::block_on;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::super::super::error::{OpenError, ReadError, SchemaError};
+use super::super::super::event_reader::EventReader;
 use super::super::super::{EventStore, Holder, LockError, Snapshot, SnapshotFlaw};
 use super::super::connection::block_on;
 use super::super::reader::SqliteReader;

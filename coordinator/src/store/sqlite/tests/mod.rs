@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use uuid::Uuid;
 
+use super::super::event_reader::EventReader;
 use super::super::event_store::EventStore;
 use super::super::record::{Append, NewRecord, StoredRecord};
 use super::super::{Cursor, Holder, OpenError};
