@@ -33,8 +33,11 @@ const SHARED_WINDOW: u16 = 1;
 /// How long an agent without room keeps its place at the shared queue, and with it a delivery that others could take.
 const PLACE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How soon an address is listened at again that somebody else has, or that failed.
+/// How soon an address is listened at again that somebody else has, or that failed; twice as long each time.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest of these pauses: half a lease, so that an agent whose name is free again is there soon.
+const LONGEST_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ends of attempts that are remembered, so that one that is told again is counted once.
 const MAX_COUNTED: usize = 16_384;
@@ -174,15 +177,24 @@ impl Post {
         let (tell, told) = oneshot::channel();
         let transport = self.transport.clone();
         tokio::spawn(async move {
-            let mut last_cause = String::new();
+            let (mut last_cause, mut pause) = (String::new(), RETRY_INTERVAL);
             while !tell.is_closed() {
                 match transport.subscribe(&address, window).await {
-                    // Who asked may be gone: then the subscription ends with its receiver.
-                    Ok(subscribed) => return drop(tell.send(subscribed)),
+                    Ok(subscribed) => {
+                        if !last_cause.is_empty() {
+                            tracing::info!(?address, "it can be listened at now");
+                        }
+                        // Who asked may be gone: then the subscription ends with its receiver.
+                        return drop(tell.send(subscribed));
+                    }
                     Err(SubscribeError::Closed) => return,
                     Err(error) if error.to_string() == last_cause => {}
                     Err(error @ SubscribeError::Taken) => {
-                        tracing::error!("another agent of this name is connected: give each its own `id`");
+                        tracing::error!(
+                            "an agent called {} is already connected: choose another name with --id, or stop that one; \
+                             until it is gone this one waits",
+                            address.name()
+                        );
                         last_cause = error.to_string();
                     }
                     Err(error) => {
@@ -190,7 +202,8 @@ impl Post {
                         last_cause = error.to_string();
                     }
                 }
-                tokio::time::sleep(RETRY_INTERVAL).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_RETRY_INTERVAL);
             }
         });
         told

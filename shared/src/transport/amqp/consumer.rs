@@ -41,6 +41,8 @@ enum End {
     Over,
     /// It has to be made again.
     Lost(Cause),
+    /// It could not be made.
+    NotMade(Cause),
 }
 
 /// Why listening over one connection did not begin.
@@ -85,6 +87,8 @@ impl Subscription {
     pub(super) async fn keep(mut self) {
         let shared = Arc::clone(&self.shared);
         let mut sessions = shared.sessions.subscribe();
+        // Why it could not be made the last time: said once, however often it is tried.
+        let mut refused = None;
         loop {
             let session = tokio::select! {
                 () = shared.closing.cancelled() => break,
@@ -97,7 +101,14 @@ impl Subscription {
             let Some(session) = session else { continue };
             match self.listen(&session).await {
                 End::Over => break,
-                End::Lost(cause) => self.pause(cause).await,
+                End::Lost(cause) => {
+                    refused = None;
+                    self.pause(cause, true).await;
+                }
+                End::NotMade(cause) => {
+                    let is_new = refused.replace(Arc::clone(&cause.text)) != Some(Arc::clone(&cause.text));
+                    self.pause(cause, is_new).await;
+                }
             }
         }
         shared.report(&self.from, None);
@@ -106,9 +117,11 @@ impl Subscription {
         }
     }
 
-    async fn pause(&self, cause: Cause) {
+    async fn pause(&self, cause: Cause, is_said: bool) {
         let pause = if cause.slow { super::SLOW_RETRY } else { RESUBSCRIBE_PAUSE };
-        tracing::info!(from = ?self.from, cause = &*cause.text, "listening is interrupted");
+        if is_said {
+            tracing::info!(from = ?self.from, cause = &*cause.text, "listening is interrupted");
+        }
         self.shared.report(&self.from, Some(cause).filter(|cause| cause.slow));
         tokio::select! {
             () = self.shared.closing.cancelled() => {}
@@ -133,8 +146,8 @@ impl Subscription {
                 self.tell_first(Err(SubscribeError::Taken));
                 End::Over
             }
-            Err(NotBegun::Taken) => End::Lost(Cause::soon(format!("somebody else listens at {queue}"))),
-            Err(NotBegun::Failed(cause)) => End::Lost(cause),
+            Err(NotBegun::Taken) => End::NotMade(Cause::soon(format!("somebody else listens at {queue}"))),
+            Err(NotBegun::Failed(cause)) => End::NotMade(cause),
         }
     }
 
