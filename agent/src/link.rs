@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The version of what is said here.
-pub const LINK: u16 = 1;
+pub const LINK: u16 = 2;
 
 /// What [`Setup::queue_type`] says for queues on several brokers.
 pub const QUORUM: &str = "quorum";
@@ -84,8 +84,6 @@ pub enum ToKeeper {
         delivery: u64,
         /// They come from a queue that agents share.
         shared: bool,
-        /// Somebody may have had them before.
-        redelivered: bool,
         /// The orders.
         orders: RunOrders,
     },

@@ -148,7 +148,7 @@ impl Machine {
             }
             Input::Fence { all, reason } => self.fence(all, &reason, now, actions),
             Input::Drain(on) => self.drain(on, now, actions),
-            Input::Suspend(on) => self.suspend(on, actions),
+            Input::Suspend(on) => self.suspend(on, now, actions),
             Input::RecallAll => self.recall(|_| true, now, actions),
             Input::Tick => self.tick(now, actions),
         }

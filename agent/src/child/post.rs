@@ -275,7 +275,7 @@ impl Post {
     }
 
     async fn delivered(&mut self, delivery: Delivery, shared: bool) -> Result<(), Overflow> {
-        let Delivery { content_type, body, redelivered, receipt, .. } = delivery;
+        let Delivery { content_type, body, receipt, .. } = delivery;
         let said = match decode::<ToAgent>(&content_type, &body) {
             Ok(said) => said,
             Err(error) => {
@@ -287,7 +287,7 @@ impl Post {
         };
         match said {
             ToAgent::Orders(orders) => {
-                self.take_orders(orders, shared, redelivered, receipt).await;
+                self.take_orders(orders, shared, receipt).await;
                 return Ok(());
             }
             // Only work comes from a queue that agents share.
@@ -318,7 +318,7 @@ impl Post {
         Ok(())
     }
 
-    async fn take_orders(&mut self, orders: RunOrders, shared: bool, redelivered: bool, receipt: Receipt) {
+    async fn take_orders(&mut self, orders: RunOrders, shared: bool, receipt: Receipt) {
         if shared {
             let offers = orders.orders.iter().filter(|order| matches!(order, WireOrder::Offer(_))).count();
             self.room = self.room.saturating_sub(u32::try_from(offers).unwrap_or(u32::MAX));
@@ -326,7 +326,7 @@ impl Post {
         self.deliveries += 1;
         let delivery = self.deliveries;
         self.receipts.insert(delivery, receipt);
-        self.tell(ToKeeper::Orders { delivery, shared, redelivered, orders }).await;
+        self.tell(ToKeeper::Orders { delivery, shared, orders }).await;
     }
 
     async fn say_goodbye(&mut self) {

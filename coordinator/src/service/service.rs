@@ -305,7 +305,7 @@ impl Service {
             Ok(()) if !state.run().status.is_final() => Ok(()),
             Ok(()) => {
                 tracing::info!(%run, status = state.run().status.name(), "run ended");
-                for agent in state.agents() {
+                for agent in state.agents().iter().filter(|agent| !agent.is_pool()) {
                     let (id, incarnation) = (&agent.spec.id, agent.spec.incarnation);
                     self.order(id, incarnation, &run.to_string(), state.run().epoch, WireOrder::Forget);
                 }
