@@ -14,6 +14,10 @@ use std::time::Duration;
 /// How much of the lease an agent uses, in hundredths.
 const USED_PERCENT: u32 = 80;
 
+/// How many leases long, after one without a lease, an offer may be of before: messages keep their order, unless a
+/// connection broke on their way.
+const DOUBTED_LEASES: u32 = 2;
+
 /// Beats whose answers are waited for. More are out only while nothing is answered at all; then the oldest, whose
 /// answers would tell the least, are forgotten.
 const MAX_BEATS: usize = 256;
@@ -30,6 +34,19 @@ pub struct Lease {
     from: Option<Timestamp>,
     was_answered: bool,
     was_told: bool,
+    gap: Gap,
+}
+
+/// Whether there was a time without a lease that the coordinator may have noticed.
+#[derive(Clone, Copy, Debug, Default)]
+enum Gap {
+    /// The agent is new: nothing was given to it before it was welcomed.
+    Never,
+    /// Nobody has been heard since it began. So it is for a keeper that starts.
+    #[default]
+    Open,
+    /// The first beat that was answered after it was sent then.
+    Until(Timestamp),
 }
 
 /// How a lease stands.
@@ -47,6 +64,12 @@ pub enum Standing {
 }
 
 impl Lease {
+    /// The lease of an agent that was not there before.
+    #[must_use]
+    pub fn of_new_life() -> Self {
+        Self { gap: Gap::Never, ..Self::default() }
+    }
+
     /// A coordinator has welcomed the agent, and says how long a lease is. What is offered may be queued from now on.
     pub fn welcomed(&mut self, length: Duration, now: Timestamp) {
         self.length = length;
@@ -77,6 +100,9 @@ impl Lease {
         // Without a welcome nobody has said how long a lease is.
         let Some(from) = self.from else { return false };
         let is_first = !std::mem::replace(&mut self.was_answered, true);
+        if let Gap::Open = self.gap {
+            self.gap = Gap::Until(sent_at);
+        }
         self.from = Some(if is_first { sent_at } else { from.max(sent_at) });
         is_first
     }
@@ -91,6 +117,16 @@ impl Lease {
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.ends_at().is_some_and(|at| at <= now)
+    }
+
+    /// Whether what is offered now may have been given before a time without a lease, and to somebody else since.
+    #[must_use]
+    pub fn is_doubtful(&self, now: Timestamp) -> bool {
+        match self.gap {
+            Gap::Never => self.from.is_none(),
+            Gap::Open => true,
+            Gap::Until(answered) => now < answered.plus(self.length * DOUBTED_LEASES),
+        }
     }
 
     /// When the next look is due.
@@ -119,7 +155,10 @@ impl Lease {
             return Standing::Held;
         }
         match std::mem::replace(&mut self.was_told, true) {
-            false => Standing::JustEnded,
+            false => {
+                self.gap = Gap::Open;
+                Standing::JustEnded
+            }
             true => Standing::Ended,
         }
     }
@@ -217,6 +256,24 @@ mod tests {
         assert!(!lease.answered(later));
         assert_eq!(lease.look(at(9_010)), Standing::Held);
         assert_eq!(lease.look(at(17_000)), Standing::JustEnded, "and that one ends as well");
+    }
+
+    #[test]
+    fn what_is_offered_is_doubted_for_a_while_after_nobody_was_heard() {
+        let mut fresh = Lease::of_new_life();
+        assert!(fresh.is_doubtful(at(0)), "it is not welcome yet");
+        fresh.welcomed(Duration::from_secs(10), at(0));
+        assert!(!fresh.is_doubtful(at(0)), "nothing was given to it before");
+        let mut lease = lease();
+        assert!(lease.is_doubtful(at(19_999)), "the keeper has started again");
+        assert!(!lease.is_doubtful(at(20_000)));
+        for lease in [&mut fresh, &mut lease] {
+            assert_eq!(lease.look(at(100_000)), Standing::JustEnded);
+            assert!(lease.is_doubtful(at(100_000)));
+            let beat = lease.sent(at(200_000));
+            let _ = lease.answered(beat);
+            assert!(lease.is_doubtful(at(219_999)) && !lease.is_doubtful(at(220_000)));
+        }
     }
 
     #[test]

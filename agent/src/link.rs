@@ -87,8 +87,6 @@ pub enum ToKeeper {
         delivery: u64,
         /// They come from a queue that agents share.
         shared: bool,
-        /// Somebody may have had them before.
-        redelivered: bool,
         /// The trace that they came with.
         trace: Option<TraceContext>,
         /// The orders.

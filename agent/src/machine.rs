@@ -149,7 +149,7 @@ impl Machine {
             Input::Fence { reason } => self.fence(Some(&reason), now, actions),
             Input::StopAll => self.fence(None, now, actions),
             Input::Drain(on) => self.drain(on, now, actions),
-            Input::Suspend(on) => self.suspend(on, actions),
+            Input::Suspend(on) => self.suspend(on, now, actions),
             Input::RecallAll => self.recall(|_| true, now, actions),
             Input::Tick => self.tick(now, actions),
         }

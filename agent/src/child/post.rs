@@ -290,7 +290,7 @@ impl Post {
     }
 
     async fn delivered(&mut self, delivery: Delivery, shared: bool) -> Result<(), Overflow> {
-        let Delivery { content_type, trace, body, redelivered, receipt, .. } = delivery;
+        let Delivery { content_type, trace, body, receipt, .. } = delivery;
         let trace = trace.as_deref().and_then(TraceContext::parse);
         let said = match decode::<ToAgent>(&content_type, &body) {
             Ok(said) => said,
@@ -303,7 +303,7 @@ impl Post {
         };
         match said {
             ToAgent::Orders(orders) => {
-                self.take_orders(orders, trace, (shared, redelivered), receipt).await;
+                self.take_orders(orders, trace, shared, receipt).await;
                 return Ok(());
             }
             // Only work comes from a queue that agents share.
@@ -338,7 +338,7 @@ impl Post {
         &mut self,
         orders: RunOrders,
         trace: Option<TraceContext>,
-        (shared, redelivered): (bool, bool),
+        shared: bool,
         receipt: Receipt,
     ) {
         if shared {
@@ -348,7 +348,7 @@ impl Post {
         self.deliveries += 1;
         let delivery = self.deliveries;
         self.receipts.insert(delivery, receipt);
-        self.tell(ToKeeper::Orders { delivery, shared, redelivered, trace, orders }).await;
+        self.tell(ToKeeper::Orders { delivery, shared, trace, orders }).await;
     }
 
     async fn say_goodbye(&mut self) {

@@ -46,6 +46,8 @@ pub struct Core {
     pub incarnation: u64,
     /// The lease has ended. What is offered now was perhaps given to somebody else, and nobody would end it here.
     pub is_fenced: bool,
+    /// The lease had a gap not long ago. What is offered now may be of before it, and somebody else's since: it is asked for.
+    pub is_doubtful: bool,
     offers: HashMap<AttemptId, Arc<Offer>>,
     epochs: HashMap<u32, u64>,
     /// What was declined stays so, in the next keeper as well: a second copy of its offer may come when somebody else has
@@ -73,6 +75,7 @@ impl Core {
             jobs,
             incarnation,
             is_fenced: false,
+            is_doubtful: false,
             offers: HashMap::new(),
             epochs: HashMap::new(),
             declined: BTreeSet::new(),
@@ -92,15 +95,13 @@ impl Core {
     }
 
     /// Orders of one delivery. It is dealt with when its [`Deed::Taken`] is done.
-    pub fn obey(
-        &mut self,
-        (delivery, shared, redelivered): (u64, bool, bool),
-        orders: RunOrders,
-        now: Timestamp,
-    ) {
+    ///
+    /// What comes from a shared queue starts on a grant only. Another agent may have a second copy of it (the broker handed
+    /// it out again, a coordinator sent it again, a new owner offered it again), and a first delivery may have lain there
+    /// until another attempt followed: only the log knows whose it is.
+    pub fn obey(&mut self, (delivery, shared): (u64, bool), orders: RunOrders, now: Timestamp) {
         if shared || orders.incarnation == self.incarnation {
-            let may_be_twice = shared && redelivered;
-            self.obey_all(orders, may_be_twice, now);
+            self.obey_all(orders, shared || self.is_doubtful, now);
         } else {
             // Meant for an earlier life of this agent, of which nothing is left.
             self.stale_orders += orders.orders.len() as u64;
@@ -344,14 +345,11 @@ impl Core {
                     self.epochs.insert(run, epoch);
                     self.runs.goes_on(run);
                 }
-                Record::Offered { key, awaits_grant, offer } => {
-                    known.of(key).offer = Some((offer, awaits_grant));
+                Record::Offered { key, offer, .. } => {
+                    known.of(key).offer = Some(offer);
                 }
-                Record::Granted(key) => {
-                    if let Some((_, awaits_grant)) = &mut known.of(key).offer {
-                        *awaits_grant = false;
-                    }
-                }
+                // It asks again, and is answered again.
+                Record::Granted(_) => {}
                 Record::Started(key) => {
                     known.of(key).started = true;
                 }
@@ -378,7 +376,8 @@ impl Core {
         }
         for (id, Known { offer, started, end, settled }) in known.in_order() {
             let run = self.runs.name(id.run).unwrap_or_default().to_owned();
-            let terms = offer.as_ref().map(|(offer, awaits)| self.jobs.terms(&run, offer, *awaits));
+            // How long nobody was here is not known. What had not started may be somebody else's by now: it is asked for.
+            let terms = offer.as_ref().map(|offer| self.jobs.terms(&run, offer, true));
             let restored = match (settled, end, started, terms) {
                 (true, ..) => Restored::Settled,
                 (false, Some(end), ..) => end,
@@ -390,7 +389,7 @@ impl Core {
                 }
                 (false, None, false, None) => continue,
             };
-            if let (false, Some((offer, _))) = (settled, offer) {
+            if let (false, Some(offer)) = (settled, offer) {
                 self.offers.insert(id, Arc::new(*offer));
             }
             self.machine.restore(id, restored, now, &mut self.actions);
@@ -402,8 +401,7 @@ impl Core {
 /// What a journal says of an attempt.
 #[derive(Default)]
 struct Known {
-    /// With whether it waits for a grant.
-    offer: Option<(Box<Offer>, bool)>,
+    offer: Option<Box<Offer>>,
     started: bool,
     end: Option<Restored>,
     settled: bool,

@@ -85,7 +85,8 @@ pub(super) struct Keeper {
     own_image: bool,
     linked: bool,
     beat_at: Timestamp,
-    told_room: u32,
+    /// What the child was told last; `None`: it has to be told.
+    told_room: Option<u32>,
     poll_at: Option<Timestamp>,
     /// When attempts whose lease has ended are killed if they still run.
     hurry_at: Option<Timestamp>,
@@ -101,13 +102,14 @@ pub(super) struct Keeper {
 impl Keeper {
     pub fn new(parts: Parts, fresh: Vec<Record>) -> Self {
         let now = parts.clock.now();
-        let in_flight = (!fresh.is_empty()).then(Vec::new);
-        if !fresh.is_empty() {
+        let is_new_life = !fresh.is_empty();
+        let in_flight = is_new_life.then(Vec::new);
+        if is_new_life {
             parts.scribe.append(fresh);
         }
         Self {
             parts,
-            lease: Lease::default(),
+            lease: if is_new_life { Lease::of_new_life() } else { Lease::default() },
             heartbeat: None,
             in_flight,
             reports: BTreeMap::new(),
@@ -123,7 +125,7 @@ impl Keeper {
             own_image: false,
             linked: false,
             beat_at: now,
-            told_room: 0,
+            told_room: None,
             poll_at: None,
             hurry_at: None,
             fenced: Vec::new(),
@@ -200,11 +202,8 @@ impl Keeper {
         if self.lease.look(now) != Standing::JustEnded {
             return;
         }
-        if self.parts.settings.hold {
-            tracing::warn!("the lease has ended; what runs goes on, as on_partition says");
-            return;
-        }
-        tracing::warn!("the lease has ended: no coordinator has answered in time; what runs is ended");
+        let goes_on = if self.parts.settings.hold { "goes on, as on_partition says" } else { "is ended" };
+        tracing::warn!("the lease has ended: no coordinator has answered in time; what runs {goes_on}");
         let reason = "the agent had no answer from a coordinator in time".into();
         self.parts.core.give(Input::Fence { reason }, now);
         let stops = self.parts.core.take_stops();
@@ -371,8 +370,8 @@ impl Keeper {
         self.flush(false);
         self.flush_reports();
         let room = u32::try_from(self.parts.core.machine.room()).unwrap_or(u32::MAX);
-        if self.parts.settings.capability.is_some() && room != self.told_room {
-            self.told_room = room;
+        if self.parts.settings.capability.is_some() && self.told_room != Some(room) {
+            self.told_room = Some(room);
             self.tell(ToChild::Room(room));
         }
     }

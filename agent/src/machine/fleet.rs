@@ -320,6 +320,10 @@ impl Machine {
     }
 
     pub(super) fn grant(&mut self, id: AttemptId, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.suspended) && self.awaits(id).is_some() {
+            // Whether the attempt is still out is not known before somebody listens: then it is asked for again.
+            return;
+        }
         if let Some(terms) = self.awaits_no_more(id) {
             self.record(Fact::Granted(id), actions);
             self.enqueue(id, Terms { awaits_grant: false, ..terms }, now, actions);
@@ -362,9 +366,17 @@ impl Machine {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let Some(fleet) = &mut self.fleet else { return };
+        if self.fleet.is_none() {
+            return;
+        }
         let queued = self.queue.iter().map(|(id, _)| id).filter(|id| of(id.run));
         actions.extend(queued.map(|id| Action::Report(id, ACCEPTED)));
+        self.ask_again(of, now, actions);
+    }
+
+    /// Asks for the grants that are waited for.
+    fn ask_again(&mut self, of: impl Fn(u32) -> bool, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(fleet) = &mut self.fleet else { return };
         let awaiting: Vec<_> = fleet.awaiting.keys().copied().filter(|id| of(id.run)).collect();
         for id in awaiting {
             fleet.tell_again(id, now.plus(RETELL_AFTER));
@@ -416,21 +428,23 @@ impl Machine {
         let Some(fleet) = &mut self.fleet else { return };
         fleet.draining = on;
         if on {
-            self.give_back(|_| true, now, actions);
+            self.give_back(now, actions);
         }
     }
 
-    pub(super) fn suspend(&mut self, on: bool, actions: &mut Vec<Action>) {
+    pub(super) fn suspend(&mut self, on: bool, now: Timestamp, actions: &mut Vec<Action>) {
         if let Some(fleet) = &mut self.fleet {
             fleet.suspended = on;
             self.fill_slots(actions);
+            self.ask_again(|_| true, now, actions);
         }
     }
 
     /// Ends what may not go on: with a reason for which it is lost, or all of it as planned.
     pub(super) fn fence(&mut self, lost: Option<&str>, now: Timestamp, actions: &mut Vec<Action>) {
         let concerns = |terms: &Terms| lost.is_none() || !terms.hold;
-        self.give_back(concerns, now, actions);
+        // Without a lease nothing new starts, whatever may go on.
+        self.give_back(now, actions);
         let ids = self.running.iter().filter(|(_, running)| concerns(&running.terms));
         for id in ids.map(|(&id, _)| id).collect::<Vec<_>>() {
             let Some(running) = self.running.get_mut(&id) else { continue };
@@ -457,11 +471,10 @@ impl Machine {
     }
 
     /// Gives back what waits.
-    fn give_back(&mut self, concerns: impl Fn(&Terms) -> bool, now: Timestamp, actions: &mut Vec<Action>) {
-        let awaiting =
-            self.fleet.iter().flat_map(|fleet| fleet.awaiting.iter().map(|(&id, terms)| (id, terms)));
-        let waiting = self.queue.iter().chain(awaiting).filter(|(_, terms)| concerns(terms));
-        for id in waiting.map(|(id, _)| id).collect::<Vec<_>>() {
+    fn give_back(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let awaiting = self.fleet.iter().flat_map(|fleet| fleet.awaiting.keys().copied());
+        let waiting = self.queue.iter().map(|(id, _)| id).chain(awaiting);
+        for id in waiting.collect::<Vec<_>>() {
             self.queue.remove(id);
             self.awaits_no_more(id);
             let ended = Ended { outcome: Outcome::NotStarted, started_at: now, finished_at: now };

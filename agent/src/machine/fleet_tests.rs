@@ -179,7 +179,7 @@ fn a_fence_ends_what_runs_gives_back_what_waits_and_spares_what_may_go_on() {
     let mut rig = Rig::new(2, &[]);
     rig.take(id(0), Work::Process.into());
     rig.take(id(1), Terms { hold: true, ..Work::Process.into() });
-    rig.take(id(2), Work::Process.into());
+    rig.take(id(2), Terms { hold: true, ..Work::Process.into() });
     rig.take(id(3), awaiting());
     rig.take(id(4), Work::Timer(Duration::from_secs(9)).into());
     rig.take(id(5), Terms { hold: true, ..Work::Timer(Duration::from_secs(9)).into() });

@@ -124,8 +124,8 @@ pub enum Input {
         /// When it ended.
         finished_at: Timestamp,
     },
-    /// The right to run has ended: what waits is given back, what runs is ended and lost. What may go on without a
-    /// lease does.
+    /// The right to run has ended: what waits is given back, what runs is ended and lost. What runs and may go on without
+    /// a lease does.
     Fence {
         /// What a person reads.
         reason: Box<str>,

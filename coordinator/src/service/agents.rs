@@ -92,7 +92,8 @@ impl Service {
     /// What a run is told of an agent: on the shared route it is one of its capability's pool.
     fn spec_of(&self, member: &Member) -> AgentSpec {
         let pool = self.pool_of(member).map(|pool| AgentRole::Member { pool });
-        AgentSpec { role: pool.unwrap_or_default(), ..member.spec.clone() }
+        // One that has not said hello to us yet is what the log says: what it reports of its pool is believed.
+        AgentSpec { role: pool.unwrap_or_else(|| member.spec.role.clone()), ..member.spec.clone() }
     }
 
     fn pool_of(&self, member: &Member) -> Option<String> {

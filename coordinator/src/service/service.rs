@@ -317,7 +317,7 @@ impl Service {
             Ok(()) => {
                 let status = state.run().status.name();
                 tracing::info!(%run, status, trace = trace.map(|trace| display(trace.id())), "run ended");
-                for agent in state.agents() {
+                for agent in state.agents().iter().filter(|agent| !agent.is_pool()) {
                     let (id, incarnation) = (&agent.spec.id, agent.spec.incarnation);
                     let epoch = state.run().epoch;
                     self.order(id, incarnation, &run.to_string(), epoch, WireOrder::Forget, trace);

@@ -94,6 +94,11 @@ impl Broker {
         self.queues.get(&place).map_or(0, VecDeque::len)
     }
 
+    /// Whether a consumer has a message of that queue that it has not settled.
+    fn has_one_of(&self, place: Place, consumer: Connection) -> bool {
+        self.unsettled.values().any(|(letter, by)| letter.to == place && *by == consumer)
+    }
+
     /// What a transport would say of its connection. It does not see that only one way is cut.
     pub fn is_up(&self, party: Party, now: Timestamp) -> bool {
         let (out, inward) = self.cuts.get(&party).copied().unwrap_or_default();
@@ -137,10 +142,8 @@ impl Env {
             self.summary.lost_messages += 1;
             return;
         }
-        // A transport says again what was not confirmed. On a queue that agents share that cannot be told from a new
-        // message, so it is not modelled there.
-        let copies =
-            if self.random.chance(weather.repeat_permille) && letter.to != Place::Work { 2 } else { 1 };
+        // A transport says again what was not confirmed.
+        let copies = if self.random.chance(weather.repeat_permille) { 2 } else { 1 };
         for _ in 0..copies {
             let mut delay = self.random.micros(weather.max_delay_millis * 1_000 + 1);
             if self.random.chance(weather.straggler_permille) {
@@ -222,7 +225,10 @@ impl Env {
 
     /// Takes a message out of a queue, and says to whom it goes.
     pub fn hand_out(&mut self, place: Place) -> Option<(Connection, u64, Letter)> {
-        let reachable = |consumer: &&Connection| self.broker.hears_until(consumer.party) <= self.now;
+        let reachable = |consumer: &&Connection| {
+            self.broker.hears_until(consumer.party) <= self.now
+                && (place != Place::Work || !self.broker.has_one_of(place, **consumer))
+        };
         let consumers = self.broker.consumers.get(&place)?;
         let reachable: Vec<Connection> = consumers.iter().filter(reachable).copied().collect();
         if reachable.is_empty() {
@@ -245,17 +251,39 @@ impl Env {
 
     /// A delivery was dealt with. One whose settlement does not arrive comes again.
     pub fn acknowledge(&mut self, tag: u64) {
-        let Some((_, who)) = self.broker.unsettled.get(&tag) else { return };
+        let Some((letter, who)) = self.broker.unsettled.get(&tag) else { return };
+        let place = letter.to;
         if self.broker.held_until(who.party) <= self.now {
             self.broker.unsettled.remove(&tag);
+            self.next_of(place);
         }
     }
 
     /// Nobody can read it.
     pub fn reject(&mut self, tag: u64) {
         if let Some((letter, _)) = self.broker.unsettled.remove(&tag) {
+            let place = letter.to;
             self.bury(letter);
+            self.next_of(place);
         }
+    }
+
+    /// At the shared queue nobody is handed a message before the one before it is settled.
+    fn next_of(&mut self, place: Place) {
+        if place == Place::Work {
+            self.after(Duration::ZERO, Happening::Hand(place));
+        }
+    }
+
+    /// Listens at a place no longer: what was not settled is handed out again.
+    pub fn leave(&mut self, place: Place, connection: Connection) {
+        if let Some(consumers) = self.broker.consumers.get_mut(&place) {
+            consumers.retain(|consumer| *consumer != connection);
+        }
+        let mine =
+            |(_, (letter, by)): &(&u64, &(Letter, Connection))| letter.to == place && *by == connection;
+        let tags: Vec<u64> = self.broker.unsettled.iter().filter(mine).map(|(tag, _)| *tag).collect();
+        tags.into_iter().for_each(|tag| self.requeue(tag));
     }
 
     /// Cuts a party off for a while. Its connection is found dead when both ways are cut, or at the end.

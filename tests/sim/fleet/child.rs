@@ -10,12 +10,15 @@ use cairn_model::{AgentIndex, ReportKind, Timestamp};
 use cairn_shared::message::codec::{Codec, decode};
 use cairn_shared::message::convert;
 use cairn_shared::message::wire::{
-    Heartbeat, Held, Hello, PROTOCOL, RunOrders, RunReports, ToAgent, ToCoordinator, WireReport,
+    Heartbeat, Held, Hello, PROTOCOL, RunOrders, RunReports, ToAgent, ToCoordinator, WireOrder, WireReport,
 };
 use std::time::Duration;
 
 /// How soon a queue is listened at again that somebody else has.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an agent without room keeps its place at the shared queue.
+const PLACE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What a child says to its keeper.
 pub enum Said {
@@ -34,6 +37,11 @@ pub struct Child {
     linked: bool,
     welcomed: bool,
     draining: bool,
+    /// Attempts that it takes from the shared queue now.
+    room: usize,
+    has_place: bool,
+    /// What it was handed there and has no room for.
+    parked: Option<(u64, Letter)>,
     /// Until when the transport keeps the newest sign of life.
     beating_until: Timestamp,
 }
@@ -52,6 +60,9 @@ impl Host {
             linked: false,
             welcomed: false,
             draining,
+            room: 0,
+            has_place: false,
+            parked: None,
             beating_until: Timestamp::default(),
         });
         self.step(env, Event::Child(Said::Attached));
@@ -98,7 +109,7 @@ impl Host {
             timers: spec.timers,
             resources: spec.resources,
             labels: spec.labels,
-            capability: None,
+            capability: self.capability.clone(),
             draining: child.draining,
         };
         self.sign_of_life(env, &ToCoordinator::Hello(hello));
@@ -144,8 +155,48 @@ impl Host {
         env.publish(self.connection(child.life), Place::Coordinator, Codec::Bincode, &reports);
     }
 
+    /// The keeper tells how much it would take (`Keeper::work`, `ToChild::Room`).
+    pub fn tell_room(&mut self, env: &mut Env) {
+        let (Some(keeper), Some(child)) = (&mut self.keeper, &mut self.child) else { return };
+        let room = keeper.core.machine.room();
+        if self.capability.is_none() || keeper.told_room == Some(room) {
+            return;
+        }
+        (keeper.told_room, child.room) = (Some(room), room);
+        let (life, parked) = (child.life, if room > 0 { child.parked.take() } else { None });
+        if room > 0 && !std::mem::replace(&mut child.has_place, true) {
+            env.subscribe(Place::Work, self.connection(life));
+        }
+        if let Some((tag, letter)) = parked {
+            self.delivered(env, tag, &letter);
+        }
+        self.lose_patience(env);
+    }
+
+    fn lose_patience(&self, env: &mut Env) {
+        if let Some(child) = self.child.as_ref().filter(|child| child.has_place && child.room == 0) {
+            env.on_host(self.index, PLACE_PATIENCE, HostHappening::LeavePlace(child.life));
+        }
+    }
+
+    /// Others may have what it has no room for.
+    pub fn leave_place(&mut self, env: &mut Env, life: u64) {
+        let connection = self.connection(life);
+        let without_room = |child: &&mut Child| child.life == life && child.has_place && child.room == 0;
+        if let Some(child) = self.child.as_mut().filter(without_room) {
+            env.summary.places_left += 1;
+            (child.has_place, child.parked) = (false, None);
+            env.leave(Place::Work, connection);
+        }
+    }
+
     /// A message has come (`Post::delivered`).
     pub fn delivered(&mut self, env: &mut Env, tag: u64, letter: &Letter) {
+        let shared = letter.to == Place::Work;
+        if let Some(child) = self.child.as_mut().filter(|child| shared && child.room == 0) {
+            child.parked = Some((tag, letter.clone()));
+            return;
+        }
         let Ok(said) = decode::<ToAgent>(letter.content_type, &letter.body) else {
             return env.reject(tag);
         };
@@ -153,9 +204,15 @@ impl Host {
         let Some(child) = &mut self.child else { return };
         match said {
             ToAgent::Orders(orders) => {
-                let (shared, redelivered) = (letter.to == Place::Work, letter.redelivered);
+                let redelivered = letter.redelivered;
+                if shared {
+                    let offers = orders.orders.iter().filter(|order| matches!(order, WireOrder::Offer(_)));
+                    child.room = child.room.saturating_sub(offers.count());
+                    self.lose_patience(env);
+                }
                 return self.step(env, Event::Child(Said::Orders { tag, shared, redelivered, orders }));
             }
+            _ if shared => {}
             ToAgent::Introduce => {
                 child.welcomed = false;
                 self.say_hello(env);

@@ -64,10 +64,14 @@ pub enum HostHappening {
     StartChild(u64),
     /// The child of that life tries to listen to its queue.
     Listen(u64),
+    /// The child of that life gives its place at the shared queue up, if it still has no room.
+    LeavePlace(u64),
     ProcessStarted(u64),
     ProcessEnds(u64),
     /// What a dead keeper left is ended.
     Sweep,
+    /// Somebody ends the agent in good order.
+    Terminate,
     CrashChild,
     CrashKeeper,
     /// The machine loses its power.
@@ -154,6 +158,15 @@ summary! {
     events,
     starts,
     grants,
+    /// Grants of attempts that lay in a queue that agents share.
+    pooled_grants,
+    /// Attempts that lay there too long.
+    offers_expired,
+    goodbyes,
+    /// Processes that ran on without a lease beside another attempt of their task.
+    held_overlaps,
+    /// Places at it that were given up, with what had been handed out.
+    places_left,
     coordinator_crashes,
     /// Coordinators that woke when another had taken over.
     zombies,
@@ -173,8 +186,6 @@ summary! {
     dead_letters,
     stale_reports,
     stale_orders,
-    /// Attempts that started although they were over: their offer lay in a queue while their agent was lost.
-    late_starts,
     /// Processes that ran beside another attempt of their task because nobody was awake to end them.
     excused_overlaps,
     snapshots,
@@ -196,6 +207,8 @@ pub struct Env {
     pub bug: Option<Bug>,
     pub weather: Weather,
     pub plans: Vec<Planned>,
+    /// Work that agents of the capability may do goes through a queue that they share (`Route::Shared`).
+    pub is_shared: bool,
     pub broker: Broker,
     pub store: Store,
     pub judge: Judge,
@@ -208,11 +221,18 @@ pub struct Env {
 }
 
 impl Env {
-    pub fn new(mut random: Random, bug: Option<Bug>, plans: Vec<Planned>, trace: Trace) -> Self {
+    pub fn new(
+        mut random: Random,
+        bug: Option<Bug>,
+        plans: Vec<Planned>,
+        is_shared: bool,
+        trace: Trace,
+    ) -> Self {
         Self {
             now: Timestamp(1_000_000_000),
             bug,
             weather: Weather::new(&mut random),
+            is_shared,
             broker: Broker::default(),
             store: Store::new(&plans),
             judge: Judge::new(&plans),

@@ -49,6 +49,10 @@ pub struct Host {
     /// Which agent it runs: another host's as well, if somebody copied its configuration.
     pub number: usize,
     pub spec: AgentSpec,
+    /// The shared queue that it takes work from besides its own.
+    pub capability: Option<String>,
+    /// What runs goes on without a lease (`on_partition: hold`).
+    pub holds: bool,
     pub disk: Disk,
     pub keeper: Option<Keeper>,
     pub child: Option<Child>,
@@ -65,11 +69,13 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(index: usize, number: usize, spec: AgentSpec) -> Self {
+    pub fn new(index: usize, number: usize, spec: AgentSpec, capability: Option<String>) -> Self {
         Self {
             index,
             number,
             spec,
+            capability,
+            holds: false,
             disk: Disk::default(),
             keeper: None,
             child: None,
@@ -149,9 +155,11 @@ impl Host {
             }
             HostHappening::StartChild(life) => self.start_child(env, life),
             HostHappening::Listen(life) => self.listen(env, life),
+            HostHappening::LeavePlace(life) => self.leave_place(env, life),
             HostHappening::ProcessStarted(key) => self.process_started(env, key),
             HostHappening::ProcessEnds(key) => self.process_ends(env, key),
             HostHappening::Sweep => self.sweep(env),
+            HostHappening::Terminate => self.terminate(env),
             HostHappening::CrashChild => self.crash_child(env),
             HostHappening::CrashKeeper => self.crash_keeper(env),
             HostHappening::CrashHost => self.crash(env),
@@ -187,7 +195,7 @@ impl Host {
         self.next_key += 1;
         let process = Process { attempt, id, keeper: keeper.life, outcome, started_at: env.now };
         self.processes.insert(key, process);
-        env.judge.runs(self.index, key, attempt);
+        env.judge.runs(self.index, key, attempt, self.holds);
         if let Some(keeper) = &mut self.keeper {
             keeper.keys.insert(id, key);
         }
@@ -288,6 +296,16 @@ impl Host {
         env.on_host(self.index, Duration::from_millis(swept), HostHappening::Sweep);
         let start = Duration::from_millis(swept + env.random.between(1, 4_000));
         env.on_host(self.index, start, HostHappening::StartKeeper);
+    }
+
+    /// The keeper has ended in good order, and is started again after a while.
+    pub fn end_keeper(&mut self, env: &mut Env) {
+        self.keeper = None;
+        if let Some(child) = self.child.take() {
+            env.disconnect(self.connection(child.life));
+        }
+        let pause = Duration::from_millis(env.random.between(50, 15_000));
+        env.on_host(self.index, pause, HostHappening::StartKeeper);
     }
 
     /// The machine loses its power.

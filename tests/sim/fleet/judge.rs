@@ -40,12 +40,10 @@ pub struct Judge {
     dispatched: BTreeMap<Attempt, AgentIndex>,
     granted: BTreeMap<Attempt, AgentIndex>,
     truths: BTreeMap<Attempt, Truth>,
-    /// Lives of agents that a run has lost, durably.
-    lost: BTreeSet<(usize, AgentIndex)>,
     /// Processes that run, by host and key.
     running: BTreeMap<(usize, u64), Attempt>,
-    /// Attempts that started although they were over.
-    late: BTreeSet<Attempt>,
+    /// Hosts whose processes go on without a lease.
+    holding: BTreeSet<usize>,
     /// Until when nobody on a host is awake to end its processes.
     asleep: BTreeMap<usize, Timestamp>,
     /// The ends that the lives of agents have told.
@@ -59,9 +57,8 @@ impl Judge {
             dispatched: BTreeMap::new(),
             granted: BTreeMap::new(),
             truths: BTreeMap::new(),
-            lost: BTreeSet::new(),
             running: BTreeMap::new(),
-            late: BTreeSet::new(),
+            holding: BTreeSet::new(),
             asleep: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -76,16 +73,16 @@ impl Judge {
             Event::TaskGranted { task, attempt: number, agent, .. } => {
                 self.granted.insert(Attempt { run, task, number }, agent);
             }
-            Event::AgentLost { agent, .. } => {
-                self.lost.insert((run, agent));
-            }
             _ => {}
         }
     }
 
     /// A process runs.
-    pub fn runs(&mut self, host: usize, key: u64, attempt: Attempt) {
+    pub fn runs(&mut self, host: usize, key: u64, attempt: Attempt, holds: bool) {
         self.running.insert((host, key), attempt);
+        if holds {
+            self.holding.insert(host);
+        }
     }
 
     /// Nobody on the host ends its processes for a while.
@@ -137,7 +134,15 @@ impl Env {
             panic!("a process whose dispatch is not durable (I5, at {})", self.now);
         };
         let state = &self.store.folded[run];
-        let spec = &state.agents()[to.get()].spec;
+        let granted = self.judge.granted.get(&attempt).copied();
+        // What lies in a pool is whose it was granted.
+        let is_pooled = state.agents()[to.get()].is_pool();
+        self.ensure(
+            !is_pooled || granted.is_some(),
+            "it is taken out of a pool without a durable grant (I5)",
+        );
+        let holder = granted.unwrap_or(to);
+        let spec = &state.agents()[holder.get()].spec;
         self.ensure(spec.id == agent && spec.incarnation == incarnation, "another agent starts it (I5)");
         let settings = state.plan().settings(task);
         let truth = self.judge.truths.entry(attempt).or_default();
@@ -147,26 +152,22 @@ impl Env {
         let all = Attempt { number: 0, ..attempt }..=Attempt { number: u32::MAX, ..attempt };
         let starts: u32 = self.judge.truths.range(all).map(|(_, truth)| truth.starts).sum();
         self.ensure(!settings.at_most_once || starts == 1, "what must not start twice starts twice (I5)");
-        let is_granted = self.judge.granted.contains_key(&attempt);
-        self.ensure(!settings.at_most_once || is_granted, "it starts without a durable grant (I5)");
+        self.ensure(!settings.at_most_once || granted.is_some(), "it starts without a durable grant (I5)");
         self.ensure(has_all_needs(state, task), "it starts before what it needs (I3)");
         self.ensure(!start.is_drained, "an agent that takes nothing starts something");
         let row = state.task(task);
-        if !row.status.is_out() || row.attempt != number {
-            // Its offer lay in a queue while its agent was lost and came back.
-            let was_lost = self.judge.lost.contains(&(run, to));
-            self.ensure(was_lost, "an attempt starts that is over (I5)");
-            self.summary.late_starts += 1;
-            self.judge.late.insert(attempt);
-            return;
-        }
+        self.ensure(row.status.is_out() && row.attempt == number, "an attempt starts that is over (I5)");
         let same = |other: &Attempt| other.run == run && other.task == task;
         let others = self.judge.running.iter().filter(|(_, other)| same(other));
         let others: Vec<_> = others.map(|(&(host, _), &other)| (host, other)).collect();
-        for (host, other) in others {
+        for (host, _) in others {
             let is_asleep = self.judge.asleep.get(&host).is_some_and(|until| *until >= self.now);
-            let is_late = self.judge.late.contains(&other);
-            self.ensure(is_asleep || is_late, "two attempts of a task run at a time (I5)");
+            if self.judge.holding.contains(&host) {
+                // That is what the owner of that agent asked for.
+                self.summary.held_overlaps += 1;
+                continue;
+            }
+            self.ensure(is_asleep, "two attempts of a task run at a time (I5)");
             self.summary.excused_overlaps += 1;
         }
     }
@@ -198,10 +199,13 @@ impl Env {
         self.ensure(told, "an agent takes back what it told of an end");
     }
 
-    /// An end that was acknowledged is in the log.
-    pub fn check_acknowledged(&self, attempt: Attempt) {
-        let row = self.store.folded[attempt.run].task(attempt.task);
-        let is_out = row.status.is_out() && row.attempt == attempt.number;
+    /// An end that was acknowledged is in the log, unless the attempt is another's.
+    pub fn check_acknowledged(&self, (agent, incarnation): (&str, u64), attempt: Attempt) {
+        let state = &self.store.folded[attempt.run];
+        let row = state.task(attempt.task);
+        let holder = row.agent().map(|agent| &state.agents()[agent.get()].spec);
+        let is_theirs = holder.is_some_and(|spec| spec.id == agent && spec.incarnation == incarnation);
+        let is_out = row.status.is_out() && row.attempt == attempt.number && is_theirs;
         self.ensure(!is_out, "an end is acknowledged before it is durable (I1)");
     }
 }

@@ -2,18 +2,21 @@
 //! else, take in what came, write one batch of the journal at a time, and do what rests on it when it is on disk. Core,
 //! machine, lease and journal are those that ship.
 
+mod leaving;
+mod obey;
+
 use super::bug::Bug;
 use super::child::Said;
 use super::env::{Env, HostHappening};
 use super::hosts::{Host, agent_name};
-use super::judge::Attempt;
 use cairn_agent::journal::{Content, Record, decode, encode};
 use cairn_agent::keeper::core::{Core, Deed};
 use cairn_agent::keeper::job::JobMaker;
 use cairn_agent::lease::{Lease, Standing};
 use cairn_agent::machine::{AttemptId, Capacity, Input, Machine};
 use cairn_model::{Outcome, TaskIndex, Timestamp};
-use cairn_shared::message::wire::{RunOrders, WireOrder, WireReport, WireReportKind};
+use cairn_shared::message::wire::{WireReport, WireReportKind};
+use leaving::{LAST_WORDS_PATIENCE, Leaving};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -46,25 +49,34 @@ pub struct Keeper {
     /// The processes of attempts.
     pub keys: BTreeMap<AttemptId, u64>,
     pub linked: bool,
+    /// How many attempts more the child was told to take from the shared queue.
+    pub told_room: Option<usize>,
     beat_at: Timestamp,
     /// When attempts whose lease has ended are killed if they still run.
     hurry: Option<(Timestamp, Vec<AttemptId>)>,
     tick_at: Option<Timestamp>,
     /// The highest epoch that was heard for each run.
     epochs: BTreeMap<String, u64>,
+    /// How far its end in good order has come.
+    pub leaving: Leaving,
+    quiet_since: Option<Timestamp>,
     /// Planted: ends that were told.
     told: BTreeSet<AttemptId>,
 }
 
 impl Keeper {
     pub fn child_is_gone(&mut self) {
-        self.linked = false;
+        (self.linked, self.told_room) = (false, None);
     }
 
     fn next_deadline(&self, has_child: bool) -> Option<Timestamp> {
         let beat = has_child.then_some(self.beat_at);
         let hurry = self.hurry.as_ref().map(|(at, _)| *at);
-        [self.core.machine.next_deadline(), self.lease.deadline(), beat, hurry].into_iter().flatten().min()
+        let last_words = self.quiet_since.map(|since| since.plus(LAST_WORDS_PATIENCE));
+        [self.core.machine.next_deadline(), self.lease.deadline(), beat, hurry, last_words]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -101,15 +113,18 @@ impl Host {
         self.keeper = Some(Keeper {
             life: self.lives,
             core,
-            lease: Lease::default(),
+            lease: if fresh.is_empty() { Lease::default() } else { Lease::of_new_life() },
             heartbeat: None,
             in_flight: None,
             keys: BTreeMap::new(),
             linked: false,
+            told_room: None,
             beat_at: env.now,
             hurry: None,
             tick_at: None,
             epochs: BTreeMap::new(),
+            leaving: Leaving::No,
+            quiet_since: None,
             told: BTreeSet::new(),
         });
         if !fresh.is_empty() {
@@ -135,7 +150,7 @@ impl Host {
             directory: "/".into(),
             grace: Duration::from_secs(1),
             resources: self.spec.resources.clone(),
-            hold: false,
+            hold: self.holds,
         }
     }
 
@@ -160,7 +175,11 @@ impl Host {
         }
         self.on_time(env);
         self.flush(env, false);
+        if self.end_in_good_order(env) {
+            return;
+        }
         self.plan_tick(env);
+        self.tell_room(env);
     }
 
     fn plan_tick(&mut self, env: &mut Env) {
@@ -182,8 +201,11 @@ impl Host {
         env.note(format!("  the lease of host {} has ended", self.index));
         env.summary.lease_ends += 1;
         let reason = "the agent had no answer from a coordinator in time".into();
-        keeper.core.give(Input::Fence { reason }, env.now);
+        let is_ignored = env.is(Bug::HoldIgnored);
+        keeper.core.give(if is_ignored { Input::StopAll } else { Input::Fence { reason } }, env.now);
         let stops = keeper.core.take_stops();
+        let (holds, goes_on) = (self.holds, stops.is_empty());
+        env.ensure(!holds || goes_on, "what may go on without a lease is ended");
         let margin = keeper.lease.margin();
         let is_late = keeper.lease.ends_at().is_some_and(|at| env.now >= at.plus(margin));
         keeper.hurry = (!is_late && !stops.is_empty()).then(|| (env.now.plus(margin / 2), stops.clone()));
@@ -217,6 +239,7 @@ impl Host {
                 }
             }
             Said::Drain(on) => {
+                let on = on || keeper.leaving != Leaving::No;
                 let started = |held: &AttemptId| keeper.core.machine.is_running(*held);
                 let held = keeper.core.machine.holds();
                 let held = held.into_iter().flat_map(|(run, held)| {
@@ -232,57 +255,6 @@ impl Host {
                 self.obey(env, (tag, shared, redelivered), orders);
             }
         }
-    }
-
-    fn obey(&mut self, env: &mut Env, (tag, shared, redelivered): (u64, bool, bool), mut orders: RunOrders) {
-        let Some(keeper) = &mut self.keeper else { return };
-        let number = keeper.core.runs.find(&orders.run);
-        if env.is(Bug::OrdersToEarlierLivesObeyed) {
-            orders.incarnation = keeper.core.incarnation;
-        }
-        let run = env.run_of(&orders.run);
-        let highest = keeper.epochs.entry(orders.run.clone()).or_default();
-        let is_fenced = orders.epoch < *highest && orders.incarnation == keeper.core.incarnation;
-        *highest = orders.epoch.max(*highest);
-        if env.is(Bug::EpochIgnored) {
-            orders.epoch = *highest;
-        }
-        let named: Vec<_> = number.map_or_else(Vec::new, |run| attempts(run, &orders));
-        let standing = |keeper: &Keeper| {
-            let machine = &keeper.core.machine;
-            let standing = |id: &AttemptId| (machine.is_under_way(*id), machine.is_stopping(*id));
-            named.iter().map(standing).collect::<Vec<_>>()
-        };
-        let stood = standing(keeper);
-        let mut again = Vec::new();
-        for order in &mut orders.orders {
-            match order {
-                WireOrder::Offer(offer) => {
-                    offer.needs_grant &= !env.is(Bug::GrantNotAwaited);
-                    let task = TaskIndex(offer.task);
-                    let id = number.map(|run| AttemptId { run, task, attempt: offer.attempt });
-                    let settled =
-                        |id: &AttemptId| keeper.core.machine.settled().any(|settled| settled == *id);
-                    again.extend(id.filter(|id| env.is(Bug::SettledRunAgain) && settled(id)));
-                }
-                WireOrder::Acknowledge(of) if orders.incarnation == keeper.core.incarnation => {
-                    if let Some(run) = run {
-                        let task = TaskIndex(of.task);
-                        env.check_acknowledged(Attempt { run, task, number: of.attempt });
-                    }
-                }
-                _ => {}
-            }
-        }
-        let before = keeper.core.stale_orders();
-        keeper.core.is_fenced = keeper.lease.has_ended(env.now) && !env.is(Bug::LeaseNeverEndsAtAgent);
-        keeper.core.obey((tag, shared, redelivered), orders, env.now);
-        env.summary.stale_orders += keeper.core.stale_orders() - before;
-        env.ensure(
-            !is_fenced || standing(keeper) == stood,
-            "an agent obeys a coordinator whose run is another's (I4)",
-        );
-        again.into_iter().for_each(|id| self.start_process(env, id));
     }
 
     /// What is due (`Keeper::on_time`).
@@ -404,15 +376,4 @@ impl Host {
         }
         self.start_process(env, id);
     }
-}
-
-/// The attempts that are offered, granted or stopped.
-fn attempts(run: u32, orders: &RunOrders) -> Vec<AttemptId> {
-    let attempt = |order: &WireOrder| match order {
-        WireOrder::Offer(offer) => Some((offer.task, offer.attempt)),
-        WireOrder::Grant(of) | WireOrder::Stop(of) => Some((of.task, of.attempt)),
-        WireOrder::Acknowledge(_) | WireOrder::Recall | WireOrder::Forget => None,
-    };
-    let id = |(task, attempt)| AttemptId { run, task: TaskIndex(task), attempt };
-    orders.orders.iter().filter_map(attempt).map(id).collect()
 }

@@ -72,10 +72,10 @@ fn every_seed_keeps_the_invariants_and_ends() {
 #[test]
 fn everything_that_is_simulated_happens() {
     let mut sum = Summary::default();
-    (0..60).for_each(|seed| sum.add(&run(seed)));
+    (0..120).for_each(|seed| sum.add(&run(seed)));
     for (name, count) in sum.counts() {
         // Rare since agents decline what they must not take.
-        assert!(count > 0 || ["late_starts", "excused_overlaps"].contains(&name), "{name}: {sum:#?}");
+        assert!(count > 0 || ["excused_overlaps", "held_overlaps"].contains(&name), "{name}: {sum:#?}");
     }
 }
 

@@ -6,7 +6,7 @@ mod planted;
 
 use super::bug::Bug;
 use super::env::{Env, Happening};
-use super::shell::Post;
+use super::shell::{POOL_PREFIX, Post};
 use super::store::Entry;
 use crate::sim::checker::Checker;
 use cairn_coordinator::runtime::{AgentLife, Outstanding};
@@ -162,8 +162,7 @@ impl Owner {
                     }
                 }
                 Input::Lost(life, reason) => {
-                    let is_pool = |agent: &AgentIndex| self.state.agents()[agent.get()].is_pool();
-                    if let Some(agent) = self.find(&life).filter(|agent| !is_pool(agent)) {
+                    if let Some(agent) = self.find(&life) {
                         self.decide(env, post, Command::AgentLost { agent, reason }, After::default());
                     }
                 }
@@ -315,7 +314,7 @@ impl Owner {
         match decision {
             Ok(decision) => {
                 env.summary.stale_reports += u64::from(decision.stale_reports);
-                after.answers = decision.answers;
+                after.answers = self.misjudged(env, decision.answers);
             }
             Err(rejection) => {
                 if !env.weather.calm {
@@ -418,7 +417,8 @@ impl Owner {
             while let Some((_, order)) = orders.next_if(|(to, _)| *to == life) {
                 batch.push(order);
             }
-            if let Some(agent) = self.find(&life) {
+            let is_pool = |agent: &AgentIndex| self.state.agents()[agent.get()].is_pool();
+            if let Some(agent) = self.find(&life).filter(|agent| !is_pool(agent)) {
                 batch.iter().for_each(|&order| self.outstanding.ordered(agent, order, env.now));
             }
             let batch = batch.into_iter().map(|order| self.wire_order(order)).collect();
@@ -428,13 +428,18 @@ impl Owner {
 
     fn tell(&self, env: &mut Env, post: &Post, life: &AgentLife, orders: Vec<WireOrder>) {
         let (run, epoch) = (env.plans[self.run].run.clone(), self.state.run().epoch);
-        let orders = RunOrders { run, epoch, incarnation: life.incarnation, orders };
-        post.say(env, &life.id, &ToAgent::Orders(orders));
+        let is_pool = life.id.starts_with(POOL_PREFIX);
+        let incarnation = if is_pool { 0 } else { life.incarnation };
+        let orders = ToAgent::Orders(RunOrders { run, epoch, incarnation, orders });
+        match is_pool {
+            true => post.offer(env, &orders),
+            false => post.say(env, &life.id, &orders),
+        }
     }
 
     /// Tells all agents that the run has known something about the run as a whole (`Service::note`, `Service::ended`).
     pub fn tell_all(&self, env: &mut Env, post: &Post, order: WireOrder) {
-        for agent in self.state.agents() {
+        for agent in self.state.agents().iter().filter(|agent| !agent.is_pool()) {
             let life = AgentLife { id: agent.spec.id.as_str().into(), incarnation: agent.spec.incarnation };
             self.tell(env, post, &life, vec![order.clone()]);
         }

@@ -1,6 +1,10 @@
 //! A coordinator's life. It stands for `service::Service`: [`Shell::start`] for `start` and `take_over_all`,
-//! [`Shell::deliver`] for `hear`, `hear_heartbeat`, `hear_reports` and `bury`, [`Shell::act`] for `act`, `joined`, `lost`,
-//! `note` and `ended`. The registry of the fleet is the one that ships; messages are read and written by the codec.
+//! [`Shell::deliver`] for `hear`, `hear_heartbeat`, `hear_reports` and `bury`, [`Shell::act`] for `act`,
+//! `note` and `ended`; what follows from agents for runs is in [`agents`]. The registry of the fleet is the one that ships; messages are read and written by the codec.
+
+mod agents;
+
+pub use agents::POOL_PREFIX;
 
 use super::broker::{Connection, Letter, Party, Place};
 use super::bug::Bug;
@@ -37,9 +41,15 @@ pub struct Post {
 
 impl Post {
     pub fn say(&self, env: &mut Env, agent: &str, message: &ToAgent) {
+        // A queue that nobody makes.
         let Some(number) = agent_number(agent) else { return };
         let codec = self.codecs.get(agent).copied().unwrap_or(Codec::Json);
         env.publish(self.connection, Place::Agent(number), codec, message);
+    }
+
+    /// Offers to whoever takes them first (`Post::offer`).
+    pub fn offer(&self, env: &mut Env, message: &ToAgent) {
+        env.publish(self.connection, Place::Work, Codec::Bincode, message);
     }
 
     /// Runs that wait for room look again.
@@ -134,33 +144,6 @@ impl Shell {
             self.give(env, run, Input::Lost(life, "it was not heard".into()));
         }
         self.introduce_fleet(env, run);
-    }
-
-    /// Tells a run of the agents that are there.
-    fn introduce_fleet(&mut self, env: &mut Env, run: usize) {
-        let there = self.registry.members().filter(|member| !member.is_lost);
-        for spec in there.map(|member| member.spec.clone()).collect::<Vec<_>>() {
-            self.command(env, run, Command::AgentJoined(Box::new(spec.clone())));
-            self.command(env, run, Command::AgentChanged(Box::new(spec)));
-        }
-    }
-
-    /// Tells all runs of an agent as it is now (`Service::present`).
-    fn present(&mut self, env: &mut Env, agent: &str) {
-        self.post.learn(&self.registry, agent);
-        let Some(member) = self.registry.member(agent).filter(|member| !member.is_lost) else { return };
-        let (spec, is_closed) = (member.spec.clone(), !member.takes_work());
-        self.give_all(env, || Input::Command(Command::AgentJoined(Box::new(spec.clone())), false));
-        self.give_all(env, || Input::Command(Command::AgentChanged(Box::new(spec.clone())), false));
-        let hungry = {
-            let mut ledger = self.post.ledger.borrow_mut();
-            if ledger.lender(agent) == Some((spec.slots, is_closed)) {
-                return;
-            }
-            ledger.open(agent, spec.slots, is_closed);
-            ledger.hungry()
-        };
-        self.post.wake(env, &hungry);
     }
 
     /// Starts a run (`Service::submit`).
@@ -386,11 +369,8 @@ impl Shell {
                         if is_expired && !self.is_superseded {
                             env.expired.push((agent.clone(), incarnation));
                         }
-                        env.summary.agents_lost += 1;
-                        self.named.remove(&agent);
-                        self.post.ledger.borrow_mut().remove(&agent);
                         let life = AgentLife { id: agent.as_str().into(), incarnation };
-                        self.give_all(env, || Input::Lost(life.clone(), reason.as_str().into()));
+                        self.lost(env, &life, &reason);
                     }
                 }
             }

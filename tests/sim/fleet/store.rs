@@ -2,7 +2,7 @@
 //! part of what follows: an append can be on disk although nobody was told.
 
 use super::env::{Env, Planned};
-use cairn_engine::{Image, State, apply};
+use cairn_engine::{AgentState, Image, State, apply};
 use cairn_model::{Event, Timestamp};
 use std::collections::BTreeMap;
 
@@ -42,6 +42,14 @@ impl Env {
             let Entry { run, at, event } = &self.store.log[at];
             apply(&mut self.store.folded[*run], event, *at);
             self.summary.grants += u64::from(matches!(event, Event::TaskGranted { .. }));
+            let folded = &self.store.folded[*run];
+            match event {
+                Event::TaskGranted { .. } if folded.agents().iter().any(AgentState::is_pool) => {
+                    self.summary.pooled_grants += 1;
+                }
+                Event::LeaseExpired { .. } => self.summary.offers_expired += 1,
+                _ => {}
+            }
             self.judge.is_durable(*run, event);
         }
         self.store.durable = self.store.durable.max(length);

@@ -17,6 +17,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(900);
 /// A world with more steps is stuck.
 const MAX_STEPS: u64 = 200_000;
+/// The capability of agents that share a queue.
+const CAPABILITY: &str = "any";
 /// How often somebody looks after what people have left undone, in calm weather.
 const PUT_RIGHT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,14 @@ impl World {
         let mut random = Random::new(seed);
         let mut fleet = plans::fleet(&mut random, false);
         fleet.truncate(3);
+        let is_shared = random.chance(400);
+        if is_shared {
+            // Of one capability are agents that can do the same.
+            let (labels, resources) = (fleet[0].labels.clone(), fleet[0].resources.clone());
+            for spec in &mut fleet {
+                (spec.labels, spec.resources) = (labels.clone(), resources.clone());
+            }
+        }
         let runs = random.between(1, 2);
         let planned: Vec<Planned> = (0..runs)
             .map(|run| {
@@ -47,9 +57,11 @@ impl World {
         let spare = AgentSpec { id: format!("agent{}", fleet.len()), ..fleet[0].clone() };
         let has_spare = random.chance(700);
         fleet.extend(has_spare.then_some(spare));
-        let hosts: Vec<Host> =
-            fleet.into_iter().enumerate().map(|(at, spec)| Host::new(at, at, spec)).collect();
-        let mut env = Env::new(random, bug, planned, trace);
+        let host = |(at, spec)| Host::new(at, at, spec, is_shared.then(|| CAPABILITY.to_owned()));
+        let mut hosts: Vec<Host> = fleet.into_iter().enumerate().map(host).collect();
+        let holds = random.chance(200);
+        hosts.iter_mut().for_each(|host| host.holds = holds && random.chance(700));
+        let mut env = Env::new(random, bug, planned, is_shared, trace);
         env.note(format!("{:?}", env.weather));
         for at in 0..env.plans.len() {
             env.note(plans::describe(&env.plans[at].plan));
@@ -268,7 +280,7 @@ impl World {
             6..=7 => env.cut(Party::Coordinator, way, length),
             8 => env.block(length, self.hosts.len()),
             9 => {
-                let places = [Place::Coordinator, Place::Agent(self.hosts[host].number)];
+                let places = [Place::Coordinator, Place::Agent(self.hosts[host].number), Place::Work];
                 let place = *env.random.pick(&places);
                 env.purge(place);
             }
@@ -284,7 +296,8 @@ impl World {
             return;
         }
         let host = env.random.index(self.hosts.len());
-        let fault = match env.random.below(10) {
+        let fault = match env.random.below(12) {
+            10..=11 => HostHappening::Terminate,
             0..=1 => HostHappening::CrashChild,
             2..=4 => HostHappening::CrashKeeper,
             5 => HostHappening::CrashHost,

@@ -58,10 +58,15 @@ impl Keeper {
                 self.parts.core.give(Input::Drain(on || self.phase != Phase::Working), now);
                 self.beat_at = now;
             }
-            ToKeeper::Orders { delivery, shared, redelivered, trace, orders } => {
+            ToKeeper::Orders { delivery, shared, trace, orders } => {
                 let traced = trace.map(|trace| (orders.run.clone(), trace));
                 self.parts.core.is_fenced = self.lease.has_ended(now);
-                self.parts.core.obey((delivery, shared, redelivered), orders, now);
+                self.parts.core.is_doubtful = self.lease.is_doubtful(now);
+                self.parts.core.obey((delivery, shared), orders, now);
+                if shared {
+                    // The child has counted it as taken, which it need not be.
+                    self.told_room = None;
+                }
                 if let Some((run, trace)) = traced {
                     self.parts.core.runs.set_trace(&run, trace);
                 }
@@ -87,7 +92,7 @@ impl Keeper {
         self.open_logs.values().for_each(|name| child.tell(ToChild::Started(name.clone())));
         self.parts.logs.unshipped().for_each(|name| child.tell(ToChild::Ended(name.clone())));
         self.beat_at = self.now();
-        self.told_room = 0;
+        self.told_room = None;
         self.tell_service_manager(NotifyState::Ready);
     }
 

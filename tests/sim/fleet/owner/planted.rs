@@ -58,4 +58,17 @@ impl Owner {
         };
         reports.iter().filter(is_again).map(end).collect()
     }
+
+    /// Who asks for what another has taken out of a pool may have it as well.
+    pub(super) fn misjudged(&self, env: &Env, mut answers: Vec<Effect>) -> Vec<Effect> {
+        for answer in answers.iter_mut().filter(|_| env.is(Bug::PooledBoundTwice)) {
+            if let Effect::Stop { task, attempt, agent } = *answer
+                && self.state.task(task).is_granted()
+                && self.state.task(task).attempt == attempt
+            {
+                *answer = Effect::Grant { task, attempt, agent };
+            }
+        }
+        answers
+    }
 }
