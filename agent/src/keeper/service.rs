@@ -444,7 +444,9 @@ impl Keeper {
     fn start(&mut self, id: AttemptId) {
         let now = self.now();
         let core = &mut self.parts.core;
-        let offer = core.offer(id).filter(|_| !core.machine.is_stopping(id));
+        // What was about to start when this process fell asleep does not, even if it may go on without a lease.
+        let may_start = !core.machine.is_stopping(id) && !self.lease.has_ended(now);
+        let offer = core.offer(id).filter(|_| may_start);
         let (Some(offer), Some(name)) = (offer, core.log_name(id)) else {
             let outcome = Outcome::NotStarted;
             core.give(Input::ProcessFinished { id, outcome, started_at: now, finished_at: now }, now);

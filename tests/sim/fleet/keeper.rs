@@ -368,7 +368,8 @@ impl Host {
     /// Starts an attempt, unless it is to be stopped instead (`Keeper::start`).
     fn start(&mut self, env: &mut Env, id: AttemptId) {
         let Some(keeper) = &mut self.keeper else { return };
-        if keeper.core.offer(id).is_none() || keeper.core.machine.is_stopping(id) {
+        let has_ended = keeper.lease.has_ended(env.now) && !env.is(Bug::LeaseNeverEndsAtAgent);
+        if keeper.core.offer(id).is_none() || keeper.core.machine.is_stopping(id) || has_ended {
             let outcome = Outcome::NotStarted;
             let (started_at, finished_at) = (env.now, env.now);
             keeper.core.give(Input::ProcessFinished { id, outcome, started_at, finished_at }, env.now);
