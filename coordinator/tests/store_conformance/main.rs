@@ -7,7 +7,9 @@
 mod appending;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod crowds;
 mod model;
+mod outcomes;
 mod reading;
 mod snapshots;
 
@@ -136,6 +138,10 @@ macro_rules! suite {
                 a_cursor_ahead_of_the_log_waits_for_it
                 a_reader_beside_a_writer_sees_whole_appends_in_order
                 what_is_acknowledged_is_read
+                a_stream_is_read_in_pages_beside_others
+                a_stream_that_begins_later_is_followed
+                every_record_begins_a_cursor_of_its_own
+                a_read_that_is_dropped_leaves_the_cursor
             );
             suite!(@cases $fixture snapshots:
                 a_snapshot_is_loaded_as_it_was_saved
@@ -144,6 +150,31 @@ macro_rules! suite {
                 a_snapshot_of_what_is_not_durable_is_refused
                 snapshots_of_different_names_are_kept_apart
                 a_large_snapshot_is_kept
+                a_snapshot_of_a_lower_version_takes_the_place_of_a_higher_one
+                a_snapshot_may_be_of_nothing_and_have_no_bytes
+                a_snapshots_name_has_a_longest_length
+            );
+            suite!(@cases $fixture crowds:
+                sixteen_writers_of_one_stream_lose_nothing
+                appends_over_shared_streams_stay_whole
+                sixteen_readers_beside_a_writer_see_the_same
+                one_epoch_is_given_out_once
+                snapshots_are_saved_beside_appends
+                the_ends_of_many_streams_are_known_again
+            );
+            suite!(@cases $fixture outcomes:
+                an_append_is_made_though_its_ticket_is_dropped
+                dropping_a_store_finishes_what_was_submitted
+                an_unknown_outcome_is_settled_by_a_key_inside
+                the_same_append_twice_is_made_once
+                a_streams_end_counts_what_is_submitted
+                a_refused_append_raises_no_epoch
+                a_refused_append_begins_no_stream
+                the_first_record_that_does_not_fit_decides
+                the_epochs_of_all_streams_of_an_append_rise
+                many_records_in_one_append_are_kept_in_order
+                a_record_may_hold_very_many_events
+                the_largest_append_is_kept
             );
             suite!(@cases $fixture model: any_history_is_as_the_model_says);
         }

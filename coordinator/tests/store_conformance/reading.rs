@@ -222,3 +222,79 @@ pub async fn what_is_acknowledged_is_read(fixture: &dyn Fixture) {
         assert_eq!(read_stream(&*store, "s", version).await, records);
     }
 }
+
+pub async fn a_stream_is_read_in_pages_beside_others(fixture: &dyn Fixture) {
+    const BODY_BYTES: usize = 30_000;
+    let store = fixture.open();
+    let body = format!("\"{}\"", "x".repeat(BODY_BYTES));
+    for version in 1..=100 {
+        let records = ["a", "b"].map(|name| NewRecord { body: body.clone(), ..record(name, version, 1) });
+        drop(store.submit(append(1, records.into())));
+    }
+    store.submit(event("a", 101)).await.unwrap();
+    let mut cursor = Cursor::stream("a".into(), 3);
+    let mut versions = Vec::new();
+    let mut pages = 0;
+    loop {
+        let page = store.read(&mut cursor).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        let bytes: usize = page.iter().map(|record| record.body.len()).sum();
+        assert!(bytes <= READ_PAGE_BYTES + BODY_BYTES, "{bytes}");
+        versions.extend(page.iter().map(|record| record.first_version));
+        pages += 1;
+    }
+    assert!(versions.into_iter().eq(3..=101));
+    assert!(pages >= 3, "{pages}");
+}
+
+pub async fn a_stream_that_begins_later_is_followed(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    let mut cursor = Cursor::stream("late".into(), 2);
+    for version in 1..=20 {
+        store.submit(event("early", version)).await.unwrap();
+        assert_eq!(store.read(&mut cursor).await.unwrap(), []);
+    }
+    store.submit(event("late", 1)).await.unwrap();
+    assert_eq!(store.read(&mut cursor).await.unwrap(), []);
+    store.submit(event("late", 2)).await.unwrap();
+    let page = store.read(&mut cursor).await.unwrap();
+    assert!(page.iter().map(|record| (record.position, record.first_version)).eq([(22, 2)]));
+}
+
+pub async fn every_record_begins_a_cursor_of_its_own(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    for version in 1..=30 {
+        store
+            .submit(append(1, vec![record("a", 2 * version - 1, 2), record("b", version, 1)]))
+            .await
+            .unwrap();
+    }
+    let records = read_all(&*store).await;
+    for (at, first) in records.iter().enumerate() {
+        assert_eq!(read_rest(&*store, &mut Cursor::all(first.position)).await, records[at..]);
+        let of_stream: Vec<_> =
+            records[at..].iter().filter(|record| record.stream == first.stream).cloned().collect();
+        assert_eq!(read_stream(&*store, first.stream.as_str(), first.first_version).await, of_stream);
+    }
+}
+
+pub async fn a_read_that_is_dropped_leaves_the_cursor(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    for version in 1..=50 {
+        drop(store.submit(event("s", version)));
+    }
+    store.submit(event("s", 51)).await.unwrap();
+    let mut cursor = Cursor::all(1);
+    let mut seen = 0;
+    for _ in 0..20 {
+        let read = tokio::select! {
+            biased;
+            read = store.read(&mut cursor) => Some(read.unwrap()),
+            () = tokio::task::yield_now() => None,
+        };
+        seen += read.map_or(0, |page| page.len());
+    }
+    assert_eq!(seen + read_rest(&*store, &mut cursor).await.len(), 51);
+}

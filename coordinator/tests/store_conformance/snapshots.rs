@@ -1,6 +1,8 @@
 //! Snapshots: the newest that fits, and nothing that includes what is not durable.
 
-use cairn_coordinator::store::{EventStore, LoadedSnapshot, Snapshot, SnapshotError};
+use cairn_coordinator::store::{
+    EventStore, LoadedSnapshot, MAX_SNAPSHOT_NAME_BYTES, Snapshot, SnapshotError,
+};
 
 use super::{Fixture, append, record};
 
@@ -70,4 +72,32 @@ pub async fn a_large_snapshot_is_kept(fixture: &dyn Fixture) {
     let large = snapshot("s", 50, &vec![0xA5; 5 << 20]);
     store.save_snapshot(large.clone()).await.unwrap();
     assert!(store.load_snapshot("s").await.unwrap().snapshot == Some(large));
+}
+
+pub async fn a_snapshot_of_a_lower_version_takes_the_place_of_a_higher_one(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    fill(&*store).await;
+    for version in [10, 20, 15] {
+        store.save_snapshot(snapshot("s", version, &version.to_be_bytes())).await.unwrap();
+        assert_eq!(store.load_snapshot("s").await.unwrap().snapshot.unwrap().version, version);
+    }
+}
+
+pub async fn a_snapshot_may_be_of_nothing_and_have_no_bytes(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    let nothing = snapshot("s", 0, b"");
+    store.save_snapshot(nothing.clone()).await.unwrap();
+    assert_eq!(store.load_snapshot("s").await.unwrap().snapshot, Some(nothing));
+}
+
+pub async fn a_snapshots_name_has_a_longest_length(fixture: &dyn Fixture) {
+    let store = fixture.open();
+    fill(&*store).await;
+    let longest = "n".repeat(MAX_SNAPSHOT_NAME_BYTES);
+    store.save_snapshot(snapshot(&longest, 3, b"kept")).await.unwrap();
+    assert_eq!(store.load_snapshot(&longest).await.unwrap().snapshot.unwrap().bytes, b"kept");
+    let longer = longest + "n";
+    let saved = store.save_snapshot(snapshot(&longer, 3, b"")).await;
+    assert!(matches!(saved, Err(SnapshotError::Name { bytes: 513 })), "{saved:?}");
+    assert!(matches!(store.load_snapshot(&longer).await, Err(SnapshotError::Name { .. })));
 }

@@ -3,6 +3,7 @@
 
 mod amqp;
 mod limit;
+mod stores;
 mod workload;
 
 use super::run::local::{self, LocalRun};
@@ -12,7 +13,7 @@ use crate::output;
 use cairn_coordinator::plans;
 use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::store::file::Options;
-use cairn_coordinator::store::{Append, EventStore, FileStore, Holder, NewRecord, StreamId, Ticket};
+use cairn_coordinator::store::{FileStore, Holder};
 use cairn_engine::{RunStatus, State};
 use cairn_model::{Command, Event, Outcome, Report, ReportKind, RunOptions, RunSubmitted, Timestamp};
 use cairn_shared::clock::Clock;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Processes at a time
     #[arg(long, short, value_name = "N", default_value = "2")]
     pub jobs: NonZeroUsize,
+    /// For `store`: which one
+    #[arg(long, value_enum, value_name = "STORE", default_value_t)]
+    pub store: stores::Kind,
     /// For `amqp`: the broker. No fleet may use its vhost
     #[arg(long, value_name = "URL", env = "CAIRN_TRANSPORT", hide_env_values = true)]
     pub transport: Option<String>,
@@ -59,6 +63,7 @@ Examples:
   cairn bench spawn --shape chain --tasks 40
   cairn bench noop --tasks 1000000     the whole path of a task but its process
   cairn bench store                    appends of 100 events of 200 bytes against bare writes
+  cairn bench store --store sqlite     the same against bare transactions
   cairn bench amqp --transport amqp://user:pass@broker/bench
 
 The files are made in a temporary directory inside the working directory: it decides which disk is measured.";
@@ -72,7 +77,7 @@ pub enum What {
     Noop,
     /// A coordinator and an agent over RabbitMQ, tasks that start no process; limit: the broker itself
     Amqp,
-    /// Appends of 100 events of 200 bytes; limit: writing and syncing the same bytes
+    /// Appends of 100 events of 200 bytes; limit: writing and syncing the same bytes, or rows
     Store,
     /// Decisions alone, in memory; limit: walking the graph once
     Engine,
@@ -88,6 +93,9 @@ struct Row {
     limit_per_second: f64,
     ratio: f64,
     peak_rss_bytes: u64,
+    /// What one sync of 4 KiB costs at the median, where that is what limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync_seconds: Option<f64>,
     /// What the limit is.
     #[serde(skip)]
     limit: &'static str,
@@ -103,7 +111,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let row = match args.what {
         What::Spawn => spawn(args, directory.path())?,
         What::Noop => noop(args, directory.path())?,
-        What::Store => store(args, directory.path())?,
+        What::Store => stores::execute(args, directory.path())?,
         What::Engine => engine(args),
         What::Amqp => return amqp::execute(args, context, directory.path()),
     };
@@ -115,7 +123,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn text(row: &Row) -> String {
-    format!(
+    let mut text = format!(
         "{}: {} tasks in {:.3} s, {:.0} a second\n{}: {:.0} a second\nratio: {:.3}\npeak memory: {} MiB\n",
         row.name,
         row.tasks,
@@ -125,7 +133,11 @@ fn text(row: &Row) -> String {
         row.limit_per_second,
         row.ratio,
         row.peak_rss_bytes >> 20
-    )
+    );
+    if let Some(seconds) = row.sync_seconds {
+        text.push_str(&format!("one sync: {:.3} ms\n", seconds * 1e3));
+    }
+    text
 }
 
 impl Row {
@@ -140,7 +152,18 @@ impl Row {
         let tasks_per_second = f64::from(tasks) / seconds;
         let ratio = tasks_per_second / limit_per_second;
         let peak_rss_bytes = peak_rss_bytes("self");
-        Self { name, tasks, seconds, tasks_per_second, limit_per_second, ratio, peak_rss_bytes, limit }
+        let sync_seconds = None;
+        Self {
+            name,
+            tasks,
+            seconds,
+            tasks_per_second,
+            limit_per_second,
+            ratio,
+            peak_rss_bytes,
+            sync_seconds,
+            limit,
+        }
     }
 }
 
@@ -216,46 +239,6 @@ fn run(args: &Args, directory: &Path, work: workload::Work) -> Result<Duration, 
         return Err(Failure::new(Exit::Failed, format!("the run did not complete: {cause}")));
     }
     Ok(clock.now().since(began))
-}
-
-/// Events of one append, and their size.
-const BATCH: u64 = 100;
-const EVENT_BYTES: usize = 200;
-
-fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
-    let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
-    let clock = Clock::start(Timestamp(0));
-    let holder = Holder::this_process("cairn bench", clock.now());
-    let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
-    let appends = u64::from(args.tasks).div_ceil(BATCH);
-    let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
-    let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id()))
-        .map_err(|error| broken(&error))?;
-    let stream = StreamId::new("bench.1");
-    let began = clock.now();
-    // Like the bare loop, each batch is durable before the next but one is made.
-    let mut waiting: VecDeque<Ticket> = VecDeque::new();
-    for append in 0..appends {
-        let record = |at: u64| NewRecord {
-            stream: stream.clone(),
-            first_version: append * BATCH + at + 1,
-            count: 1,
-            body: body.clone(),
-        };
-        waiting.push_back(store.submit(Append { epoch: 1, records: (0..BATCH).map(record).collect() }));
-        if waiting.len() > 1
-            && let Some(ticket) = waiting.pop_front()
-        {
-            ticket.wait().map_err(|error| broken(&error))?;
-        }
-    }
-    for ticket in waiting {
-        ticket.wait().map_err(|error| broken(&error))?;
-    }
-    let took = clock.now().since(began);
-    let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
-    let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
-    Ok(Row::new("store", events, took, "writing and syncing the same bytes", (before + after) / 2.0))
 }
 
 /// An agent that completes everything at once, without store or channels.

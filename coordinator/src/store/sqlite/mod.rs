@@ -19,6 +19,7 @@
 
 mod connection;
 mod insert;
+mod raw;
 mod read;
 mod reader;
 mod readers;
@@ -32,5 +33,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use raw::RawWriter;
 pub use reader::SqliteReader;
 pub use store::{Options, SqliteStore, database_path};

@@ -92,7 +92,6 @@ impl SqliteStore {
         if !database.exists() {
             create_private_file(&database, OpenOptions::new().create(true)).map_err(failed("create"))?;
         }
-        RealDisk.sync_dir(state).map_err(failed("sync the directory of"))?;
         block_on(Self::open_database(database, lock, options))
     }
 
@@ -114,6 +113,13 @@ impl SqliteStore {
     ) -> Result<(Uuid, Encoder), LogFault> {
         let store_id = schema::prepare(connection, database, options.store_id).await?;
         fold_all(connection).await.map_err(io_failure("fold the write-ahead log into", database))?;
+        // Now both files are there. SQLite syncs the directory too, but says nothing if it cannot.
+        let directory = database.parent().unwrap_or(Path::new("/"));
+        RealDisk.sync_dir(directory).map_err(|source| IoFailure {
+            doing: "sync the directory of",
+            path: database.to_owned(),
+            source,
+        })?;
         let head = read::head(connection, database).await?;
         let encoder = load_heads(connection, database, head).await?;
         check_last(connection, database, &encoder).await?;

@@ -126,10 +126,10 @@ fn write(shared: &Shared, log: Option<&mut Log>, batch: &mut Batch) -> Result<()
 
 fn fold_if_due(shared: &Shared, log: Option<&mut Log>) {
     let Some(log) = log else { return };
-    if log.unfolded_bytes < FOLD_BYTES || shared.stopped().is_some() {
+    if shared.stopped().is_some() {
         return;
     }
-    if let Err(error) = block_on(log.fold()) {
+    if let Err(error) = block_on(log.fold_if_due()) {
         shared.stop(log.failed("folding the write-ahead log")(error));
     }
 }
@@ -278,8 +278,12 @@ impl Log {
         self.unfolded_bytes += bytes;
     }
 
-    /// Puts what is in the write-ahead log into the database, as far as no reader still needs what was there.
-    async fn fold(&mut self) -> Result<(), sqlx::Error> {
+    /// Puts what is in the write-ahead log into the database if that is much, as far as no reader still needs what was
+    /// there.
+    pub(super) async fn fold_if_due(&mut self) -> Result<(), sqlx::Error> {
+        if self.unfolded_bytes < FOLD_BYTES {
+            return Ok(());
+        }
         let (busy, logged, folded): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await?;
         if busy == 0 && logged == folded {
