@@ -3,6 +3,7 @@
 
 mod amqp;
 mod limit;
+mod postgres;
 mod workload;
 
 use super::run::local::{self, LocalRun};
@@ -39,6 +40,9 @@ pub struct Args {
     /// Processes at a time
     #[arg(long, short, value_name = "N", default_value = "2")]
     pub jobs: NonZeroUsize,
+    /// For `store`: a PostgreSQL database, `postgres://USER:PASSWORD@HOST/DATABASE` [default: files]
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub store: Option<String>,
     /// For `amqp`: the broker. No fleet may use its vhost
     #[arg(long, value_name = "URL", env = "CAIRN_TRANSPORT", hide_env_values = true)]
     pub transport: Option<String>,
@@ -59,6 +63,7 @@ Examples:
   cairn bench spawn --shape chain --tasks 40
   cairn bench noop --tasks 1000000     the whole path of a task but its process
   cairn bench store                    appends of 100 events of 200 bytes against bare writes
+  cairn bench store --store postgres://cairn:secret@db/cairn
   cairn bench amqp --transport amqp://user:pass@broker/bench
 
 The files are made in a temporary directory inside the working directory: it decides which disk is measured.";
@@ -103,7 +108,10 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let row = match args.what {
         What::Spawn => spawn(args, directory.path())?,
         What::Noop => noop(args, directory.path())?,
-        What::Store => store(args, directory.path())?,
+        What::Store => match &args.store {
+            Some(url) => postgres::execute(url, args.tasks)?,
+            None => store(args, directory.path())?,
+        },
         What::Engine => engine(args),
         What::Amqp => return amqp::execute(args, context, directory.path()),
     };
@@ -224,16 +232,24 @@ const EVENT_BYTES: usize = 200;
 
 fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
     let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
-    let clock = Clock::start(Timestamp(0));
-    let holder = Holder::this_process("cairn bench", clock.now());
-    let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
+    let holder = Holder::this_process("cairn bench", Clock::start(Timestamp(0)).now());
     let appends = u64::from(args.tasks).div_ceil(BATCH);
     let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
     let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id()))
         .map_err(|error| broken(&error))?;
+    let took = append_all(&store, appends)?;
+    let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
+    let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
+    Ok(Row::new("store", events, took, "writing and syncing the same bytes", (before + after) / 2.0))
+}
+
+/// Makes so many appends; like the bare loops, each is durable before the next but one is made.
+fn append_all(store: &dyn EventStore, appends: u64) -> Result<Duration, Failure> {
+    let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
+    let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
     let stream = StreamId::new("bench.1");
+    let clock = Clock::start(Timestamp(0));
     let began = clock.now();
-    // Like the bare loop, each batch is durable before the next but one is made.
     let mut waiting: VecDeque<Ticket> = VecDeque::new();
     for append in 0..appends {
         let record = |at: u64| NewRecord {
@@ -252,10 +268,7 @@ fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
     for ticket in waiting {
         ticket.wait().map_err(|error| broken(&error))?;
     }
-    let took = clock.now().since(began);
-    let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
-    let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
-    Ok(Row::new("store", events, took, "writing and syncing the same bytes", (before + after) / 2.0))
+    Ok(clock.now().since(began))
 }
 
 /// An agent that completes everything at once, without store or channels.

@@ -255,7 +255,7 @@ fn open_store(state: &Path, context: &Context, clock: &Clock) -> Result<FileStor
             OpenError::Lock(LockError::Io(_)) | OpenError::Io(_) => {
                 failure.help("make the state directory writable, or name another one with --state DIR")
             }
-            OpenError::Damaged(_) => failure,
+            OpenError::Damaged(_) | OpenError::Schema(_) => failure,
         }
     })
 }
