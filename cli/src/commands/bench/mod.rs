@@ -19,6 +19,7 @@ use cairn_model::{Command, Event, Outcome, Report, ReportKind, RunOptions, RunSu
 use cairn_shared::clock::Clock;
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,21 +238,21 @@ fn store(args: &Args, directory: &Path) -> Result<Row, Failure> {
     let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
     let store = FileStore::open(&directory.join("state"), &holder, Options::new(new_id()))
         .map_err(|error| broken(&error))?;
-    let took = append_all(&store, appends)?;
+    let took = append_all(&store, 0..appends)?;
     let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
     let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
     Ok(Row::new("store", events, took, "writing and syncing the same bytes", (before + after) / 2.0))
 }
 
-/// Makes so many appends; like the bare loops, each is durable before the next but one is made.
-fn append_all(store: &dyn EventStore, appends: u64) -> Result<Duration, Failure> {
+/// Makes appends with these numbers; like the bare loops, each is durable before the next but one is made.
+fn append_all(store: &dyn EventStore, appends: Range<u64>) -> Result<Duration, Failure> {
     let broken = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
     let body = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
     let stream = StreamId::new("bench.1");
     let clock = Clock::start(Timestamp(0));
     let began = clock.now();
     let mut waiting: VecDeque<Ticket> = VecDeque::new();
-    for append in 0..appends {
+    for append in appends {
         let record = |at: u64| NewRecord {
             stream: stream.clone(),
             first_version: append * BATCH + at + 1,
