@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use cairn_coordinator::store::EventReader;
 use cairn_coordinator::store::sqlite::{Options, SqliteReader};
 use cairn_coordinator::store::{
     Append, AppendError, Cursor, EventStore, Holder, NewRecord, SqliteStore, Ticket,

@@ -8,9 +8,11 @@ mod appending;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod crowds;
+mod leases;
 mod model;
 mod outcomes;
 mod reading;
+mod several;
 mod snapshots;
 
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::postgres::Options as PostgresOptions;
 use cairn_coordinator::store::{
-    Append, Cursor, EventStore, FileStore, Holder, Link, NewRecord, PostgresStore, SqliteStore, StoredRecord,
-    StreamId,
+    Append, Cursor, EventStore, FileStore, Holder, Leases, Link, NewRecord, PostgresStore, SqliteStore,
+    StoredRecord, StreamId,
 };
 use cairn_model::Timestamp;
 use uuid::Uuid;
@@ -41,6 +43,12 @@ trait Fixture {
     {
         true
     }
+}
+
+/// Data that several stores may have open at once.
+trait SharedFixture: Fixture {
+    /// The leases of the same data.
+    fn open_leases(&self) -> Arc<dyn Leases>;
 }
 
 /// A state directory, with segments so short that most cases have several.
@@ -85,9 +93,7 @@ impl Fixture for PostgresFixture {
     }
 
     fn open(&self) -> Arc<dyn EventStore> {
-        let options =
-            PostgresOptions { schema: self.schema.clone(), ..PostgresOptions::new(Uuid::from_u128(7)) };
-        Arc::new(PostgresStore::open(&self.url, options).unwrap())
+        self.open_store()
     }
 
     fn is_available() -> bool {
@@ -95,7 +101,44 @@ impl Fixture for PostgresFixture {
     }
 }
 
+impl SharedFixture for PostgresFixture {
+    fn open_leases(&self) -> Arc<dyn Leases> {
+        self.open_store()
+    }
+}
+
+impl PostgresFixture {
+    fn open_store(&self) -> Arc<PostgresStore> {
+        let options =
+            PostgresOptions { schema: self.schema.clone(), ..PostgresOptions::new(Uuid::from_u128(7)) };
+        Arc::new(PostgresStore::open(&self.url, options).unwrap())
+    }
+}
+
 macro_rules! suite {
+    (shared $store:ident, $fixture:ident) => {
+        mod $store {
+            use super::*;
+
+            suite!(@cases $fixture several:
+                what_one_appends_the_others_see
+                epochs_are_given_out_once
+                an_owner_is_fenced_by_another_store
+                one_store_of_several_wins_a_version
+                sixteen_stores_write_and_a_reader_follows
+            );
+            suite!(@cases $fixture leases:
+                a_lease_has_one_holder
+                of_those_who_claim_at_once_one_gets_it
+                a_lease_that_ran_out_may_be_claimed
+                a_renewed_lease_lasts
+                a_lost_lease_is_not_renewed
+                a_lease_given_back_is_free
+                who_holds_it_may_claim_it_again
+                what_no_lease_can_be_is_refused
+            );
+        }
+    };
     ($store:ident, $fixture:ident) => {
         mod $store {
             use super::*;
@@ -196,6 +239,7 @@ macro_rules! suite {
 suite!(file, FileFixture);
 suite!(sqlite, SqliteFixture);
 suite!(postgres, PostgresFixture);
+suite!(shared postgres_shared, PostgresFixture);
 
 /// A record of `count` events.
 fn record(stream: &str, first_version: u64, count: u32) -> NewRecord {

@@ -2,7 +2,7 @@
 //! test. `CAIRN_TEST_POSTGRES` names the directory of one that runs already.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,12 +67,6 @@ impl Cluster {
     /// The name of a schema that nobody else uses.
     pub fn schema() -> String {
         format!("case_{}_{}", std::process::id(), number())
-    }
-
-    /// The directory that the script was given.
-    #[expect(dead_code, reason = "not every test binary needs it")]
-    pub fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// Calls the script; `crash` and `start` make a restart in immediate mode.

@@ -40,8 +40,8 @@ pub struct Args {
     /// Processes at a time
     #[arg(long, short, value_name = "N", default_value = "2")]
     pub jobs: NonZeroUsize,
-    /// For `store`: which one
-    #[arg(long, value_enum, value_name = "STORE", default_value_t)]
+    /// For `store`: `file`, `sqlite`, or the address of a PostgreSQL database, `postgres://USER:PASSWORD@HOST/DATABASE`
+    #[arg(long, value_name = "STORE", default_value = "file", hide_env_values = true)]
     pub store: stores::Kind,
     /// For `amqp`: the broker. No fleet may use its vhost
     #[arg(long, value_name = "URL", env = "CAIRN_TRANSPORT", hide_env_values = true)]
@@ -64,6 +64,7 @@ Examples:
   cairn bench noop --tasks 1000000     the whole path of a task but its process
   cairn bench store                    appends of 100 events of 200 bytes against bare writes
   cairn bench store --store sqlite     the same against bare transactions
+  cairn bench store --store postgres://cairn:secret@db/cairn
   cairn bench amqp --transport amqp://user:pass@broker/bench
 
 The files are made in a temporary directory inside the working directory: it decides which disk is measured.";

@@ -1,5 +1,7 @@
 //! Appends of 100 events of 200 bytes, against what the same medium does with the same bytes and nothing of ours.
 
+mod postgres;
+
 use super::{Args, Row, limit};
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::runtime::new_id;
@@ -9,8 +11,11 @@ use cairn_coordinator::store::{
 };
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
+use cairn_shared::config::SecretUrl;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Events of one append, and their size.
@@ -18,46 +23,70 @@ const BATCH: u64 = 100;
 const EVENT_BYTES: usize = 200;
 
 /// Which store is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Files
-    #[default]
+    /// Files.
     File,
-    /// A SQLite database
+    /// A SQLite database.
     Sqlite,
+    /// The PostgreSQL database at this address.
+    Postgres(SecretUrl),
 }
 
-/// Measures a store between two measurements of its limit, because a machine's speed drifts.
+impl FromStr for Kind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "file" => Ok(Self::File),
+            "sqlite" => Ok(Self::Sqlite),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                url.parse().map(Self::Postgres).map_err(|_| "the address of a database has no spaces")
+            }
+            _ => Err("write `file`, `sqlite` or `postgres://USER:PASSWORD@HOST/DATABASE`"),
+        }
+    }
+}
+
+/// Measures a store beside its limit.
 pub fn execute(args: &Args, directory: &Path) -> Result<Row, Failure> {
-    let appends = u64::from(args.tasks).div_ceil(BATCH);
     let sync = limit::sync(&directory.join("sync"))?;
-    let clock = Clock::start(Timestamp(0));
-    let holder = Holder::this_process("cairn bench", clock.now());
-    let state = directory.join("state");
-    let limits = ["limit-1", "limit-2"].map(|name| directory.join(name));
-    let bare = |path: &Path| match args.store {
-        Kind::File => limit::write(path, appends, BATCH, EVENT_BYTES),
-        Kind::Sqlite => raw(path, appends),
+    let row = match &args.store {
+        Kind::Postgres(url) => postgres::execute(url.expose(), args.tasks)?,
+        Kind::File => file(args.tasks, directory)?,
+        Kind::Sqlite => sqlite(args.tasks, directory)?,
     };
-    let before = bare(&limits[0])?;
-    let took = match args.store {
-        Kind::File => {
-            let store = FileStore::open(&state, &holder, file::Options::new(new_id()));
-            fill(&store.map_err(|error| broken(&error))?, appends)?
-        }
-        Kind::Sqlite => {
-            let store = SqliteStore::open(&state, &holder, sqlite::Options::new(new_id()));
-            fill(&store.map_err(|error| broken(&error))?, appends)?
-        }
-    };
-    let after = bare(&limits[1])?;
-    let events = u32::try_from(appends * BATCH).unwrap_or(u32::MAX);
-    let (name, limit) = match args.store {
-        Kind::File => ("store", "writing and syncing the same bytes"),
-        Kind::Sqlite => ("store sqlite", "bare transactions of the same rows"),
-    };
-    let row = Row::new(name, events, took, limit, (before + after) / 2.0);
     Ok(Row { sync_seconds: Some(sync.as_secs_f64()), ..row })
+}
+
+/// Between two measurements of the limit, because a machine's speed drifts.
+fn file(tasks: u32, directory: &Path) -> Result<Row, Failure> {
+    let appends = u64::from(tasks).div_ceil(BATCH);
+    let before = limit::write(&directory.join("limit-1"), appends, BATCH, EVENT_BYTES)?;
+    let store = FileStore::open(&directory.join("state"), &holder(), file::Options::new(new_id()));
+    let took = fill(&store.map_err(|error| broken(&error))?, 0..appends)?;
+    let after = limit::write(&directory.join("limit-2"), appends, BATCH, EVENT_BYTES)?;
+    let limit = "writing and syncing the same bytes";
+    Ok(Row::new("store", events(appends), took, limit, (before + after) / 2.0))
+}
+
+/// As [`file()`].
+fn sqlite(tasks: u32, directory: &Path) -> Result<Row, Failure> {
+    let appends = u64::from(tasks).div_ceil(BATCH);
+    let before = raw(&directory.join("limit-1"), appends)?;
+    let store = SqliteStore::open(&directory.join("state"), &holder(), sqlite::Options::new(new_id()));
+    let took = fill(&store.map_err(|error| broken(&error))?, 0..appends)?;
+    let after = raw(&directory.join("limit-2"), appends)?;
+    let limit = "bare transactions of the same rows";
+    Ok(Row::new("store sqlite", events(appends), took, limit, (before + after) / 2.0))
+}
+
+fn holder() -> Holder {
+    Holder::this_process("cairn bench", Clock::start(Timestamp(0)).now())
+}
+
+fn events(appends: u64) -> u32 {
+    u32::try_from(appends * BATCH).unwrap_or(u32::MAX)
 }
 
 fn broken(error: &dyn std::error::Error) -> Failure {
@@ -68,13 +97,13 @@ fn body() -> String {
     format!("\"{}\"", "x".repeat(EVENT_BYTES - 2))
 }
 
-/// Fills an empty store. Like in the bare loop, each batch is durable before the next but one is made.
-fn fill(store: &dyn EventStore, appends: u64) -> Result<Duration, Failure> {
+/// Makes the appends of these numbers. Like in the bare loop, each batch is durable before the next but one is made.
+fn fill(store: &dyn EventStore, appends: Range<u64>) -> Result<Duration, Failure> {
     let clock = Clock::start(Timestamp(0));
     let (stream, body) = (StreamId::new("bench.1"), body());
     let began = clock.now();
     let mut waiting: VecDeque<Ticket> = VecDeque::new();
-    for append in 0..appends {
+    for append in appends {
         let record = |at: u64| NewRecord {
             stream: stream.clone(),
             first_version: append * BATCH + at + 1,

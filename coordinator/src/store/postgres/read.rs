@@ -10,28 +10,28 @@ use crate::store::cursor::{Cursor, READ_PAGE_BYTES};
 use crate::store::error::ReadError;
 use crate::store::record::{Head, StoredRecord, StreamId};
 
-/// A page has no more records than this, so that short ones do not make a large answer: with their frames they are about
-/// as much as [`READ_PAGE_BYTES`].
-const PAGE_RECORDS: i64 = 8192;
-
-/// A record's size is known without reading its body. The first of a page is given out whatever its size.
+/// A record's size is known without reading its body. The first of a page is given out whatever its size. A page has no
+/// more than 8192 records, so that short ones do not make a large answer; the limit stands in the text because the
+/// planner, if it did not know it, might read and sort all that follows.
 const PAGE_OF_ALL: &str = "
     SELECT position, stream, first_version, count, epoch, body FROM (
-        SELECT *, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(body) AS bytes_before FROM records
+        SELECT *, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(body)
+            AS bytes_before FROM records
         WHERE position >= coalesce((SELECT max(position) FROM records WHERE position <= $1), $1)
             AND position + count > $1
-        ORDER BY position LIMIT $2
-    ) AS page WHERE bytes_before < $3 ORDER BY position";
+        ORDER BY position LIMIT 8192
+    ) AS page WHERE bytes_before < $2 ORDER BY position";
 
 const PAGE_OF_STREAM: &str = "
     SELECT position, stream, first_version, count, epoch, body FROM (
-        SELECT *, sum(octet_length(body)) OVER (ORDER BY first_version ROWS UNBOUNDED PRECEDING) - octet_length(body) AS bytes_before FROM records
-        WHERE stream = $4
+        SELECT *, sum(octet_length(body)) OVER (ORDER BY first_version ROWS UNBOUNDED PRECEDING) - octet_length(body)
+            AS bytes_before FROM records
+        WHERE stream = $3
             AND first_version >= coalesce(
-                (SELECT max(first_version) FROM records WHERE stream = $4 AND first_version <= $5), $5)
-            AND first_version + count > $5 AND position >= $1
-        ORDER BY first_version LIMIT $2
-    ) AS page WHERE bytes_before < $3 ORDER BY first_version";
+                (SELECT max(first_version) FROM records WHERE stream = $3 AND first_version <= $4), $4)
+            AND first_version + count > $4 AND position >= $1
+        ORDER BY first_version LIMIT 8192
+    ) AS page WHERE bytes_before < $2 ORDER BY first_version";
 
 /// The end of the log.
 pub(super) async fn head(connection: &mut PgConnection) -> Result<Head, sqlx::Error> {
@@ -66,7 +66,6 @@ pub(super) async fn page(
 ) -> Result<(Vec<StoredRecord>, Cursor), sqlx::Error> {
     let query = sqlx::query(if cursor.stream.is_some() { PAGE_OF_STREAM } else { PAGE_OF_ALL })
         .bind(signed(cursor.next_position))
-        .bind(PAGE_RECORDS)
         .bind(signed(READ_PAGE_BYTES as u64));
     let rows = match &cursor.stream {
         None => query.fetch_all(connection).await?,

@@ -60,7 +60,7 @@ pub(super) async fn check_fitness(connection: &mut PgConnection, place: &Place) 
 
 /// Checks that there is a schema that this program knows.
 pub(super) async fn check(connection: &mut PgConnection, place: &Place) -> Result<(), Fault> {
-    match version(connection).await.map_err(failure(place, "read the schema's version of"))? {
+    match version(connection, place).await.map_err(failure(place, "read the schema's version of"))? {
         KNOWN => Ok(()),
         found if found > KNOWN => Err(newer(place, found)),
         0 => {
@@ -83,7 +83,7 @@ pub(super) async fn migrate(
     store_id: Uuid,
 ) -> Result<(), Fault> {
     let failed = || failure(place, "bring the schema up to date in");
-    let found = version(connection).await.map_err(failure(place, "read the schema's version of"))?;
+    let found = version(connection, place).await.map_err(failure(place, "read the schema's version of"))?;
     if found == KNOWN {
         return Ok(());
     }
@@ -93,7 +93,7 @@ pub(super) async fn migrate(
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;
-    let found = version(&mut transaction).await.map_err(failed())?;
+    let found = version(&mut transaction, place).await.map_err(failed())?;
     if found > KNOWN {
         return Err(newer(place, found));
     }
@@ -137,11 +137,16 @@ fn newer(place: &Place, found: i64) -> Fault {
     SchemaError::Newer { database: place.path(), found, known: KNOWN }.into()
 }
 
-/// The version of the schema; 0 if there is none.
-async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('schema_version') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
+/// The version of the schema; 0 if there is none. Asks the catalogue's tables: functions such as `to_regclass` may answer
+/// from before we waited for somebody who made it.
+async fn version(connection: &mut PgConnection, place: &Place) -> Result<i64, sqlx::Error> {
+    let is_there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE n.nspname = $1 AND c.relname = 'schema_version')",
+    )
+    .bind(place.schema())
+    .fetch_one(&mut *connection)
+    .await?;
     if !is_there {
         return Ok(0);
     }
@@ -160,7 +165,7 @@ async fn is_in_use(connection: &mut PgConnection, place: &Place) -> Result<bool,
 
 async fn create(connection: &mut PgConnection, place: &Place) -> Result<(), sqlx::Error> {
     // Who may not make schemas can be given one that is empty.
-    let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+    let is_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
         .bind(place.schema())
         .fetch_one(&mut *connection)
         .await?;
