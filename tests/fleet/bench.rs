@@ -21,7 +21,7 @@ fn a_fleet_is_measured_and_leaves_nothing_behind() {
         assert_eq!(row(name)["tasks"], 2_000, "{name}");
         assert!(row(name)["peak_rss_bytes"].as_u64() > Some(1 << 20), "{name}: the coordinator's memory");
     }
-    assert_eq!(rows.len(), 7, "four of the broker, three of ours");
+    assert_eq!(rows.len(), 10, "five of the broker, two of the disk, three of ours");
     row("amqp, ready to started");
     for row in &rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("no {key} in {row}"));

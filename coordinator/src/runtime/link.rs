@@ -88,6 +88,16 @@ impl Outbox {
         }
     }
 
+    /// Hands over what there is room for at once, in order.
+    pub(super) fn send_what_fits(&mut self, link: &Link, agents: &[AgentState]) {
+        let Link::Fleet(parcels) = link else { return };
+        while !self.is_empty()
+            && let Ok(permit) = parcels.clone().try_reserve_owned()
+        {
+            self.send_first(Some(Permit::Fleet(permit)), agents);
+        }
+    }
+
     /// Hands the first orders over; without a permit they are dropped, for nobody is there to hear them.
     pub(super) fn send_first(&mut self, permit: Option<Permit>, agents: &[AgentState]) {
         let Some((to, orders)) = self.0.pop_front() else { return };

@@ -49,17 +49,21 @@ pub fn write(path: &Path, appends: u64, batch: u64, event_bytes: usize) -> Resul
 }
 
 /// Syncs of a measurement.
-const SYNCS: usize = 200;
+const SYNCS: usize = 100;
 
-/// How long it takes to write 4 KiB and sync them, at the median.
-pub fn sync(path: &Path) -> Result<Duration, Failure> {
+/// Bytes of such a write: about the events of one task in the log, and more than its records in an agent's journal.
+const SYNCED_BYTES: usize = 512;
+
+/// How long it takes to append to a file and sync that, at the median, each time after a pause.
+pub fn sync(path: &Path, pause: Duration) -> Result<Duration, Failure> {
     let clock = Clock::start(Timestamp(0));
     let mut times = Vec::with_capacity(SYNCS);
     let mut written = || -> io::Result<()> {
         let mut file = File::create(path)?;
         for _ in 0..SYNCS {
+            std::thread::sleep(pause);
             let began = clock.now();
-            file.write_all(&[b'x'; 4096])?;
+            file.write_all(&[b'x'; SYNCED_BYTES])?;
             file.sync_data()?;
             times.push(clock.now().since(began));
         }

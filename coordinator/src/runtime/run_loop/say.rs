@@ -41,6 +41,10 @@ impl RunLoop {
         }
         self.send_effects();
         self.say(pending.after);
+        // Before anybody looks: agents wait for it. What is still to be said again goes along with it.
+        if !self.owes_recovery {
+            self.outbox.send_what_fits(&self.link, self.state.agents());
+        }
         self.observe(&pending.events, pending.at, append_took);
         Ok(())
     }

@@ -31,7 +31,7 @@ const WINDOW: u16 = 1_000;
 const BATCH_WINDOW: u16 = 10;
 
 /// Round trips that are made one at a time.
-const ROUND_TRIPS: usize = 500;
+const ROUND_TRIPS: usize = 200;
 
 /// The queues of every fleet, and its exchanges.
 const FLEET_QUEUES: [&str; 3] = ["cairn.coordinator", "cairn.output", "cairn.dead"];
@@ -186,8 +186,9 @@ impl Broker {
         Ok(())
     }
 
-    /// How long one message takes to a worker and back, nothing else being under way: the median.
-    pub async fn round_trip(&self) -> Result<Duration, Failure> {
+    /// How long one message takes to a worker and back, nothing else being under way, each time after a pause: the
+    /// median.
+    pub async fn round_trip(&self, pause: Duration) -> Result<Duration, Failure> {
         let mut times = Vec::with_capacity(ROUND_TRIPS);
         let measured = async {
             let mut there = self.consume(&self.queues[0], 1).await?;
@@ -195,6 +196,9 @@ impl Broker {
             let (ping, pong) = (self.publisher().await?, self.publisher().await?);
             let body = vec![b'x'; TASK_BYTES];
             for _ in 0..ROUND_TRIPS {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
                 let began = self.clock.now();
                 let pinged = publish(&ping, &self.queues[0], &body).await?;
                 take(&mut there).await?;
