@@ -40,8 +40,8 @@ pub struct Args {
     /// Processes at a time
     #[arg(long, short, value_name = "N", default_value = "2")]
     pub jobs: NonZeroUsize,
-    /// For `store`: which one, `file` or `sqlite`
-    #[arg(long, value_name = "STORE", default_value = "file")]
+    /// For `store`: which one
+    #[arg(long, value_enum, value_name = "STORE", default_value_t)]
     pub store: stores::Kind,
     /// For `amqp`: the broker. No fleet may use its vhost
     #[arg(long, value_name = "URL", env = "CAIRN_TRANSPORT", hide_env_values = true)]

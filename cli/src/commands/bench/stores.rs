@@ -11,7 +11,6 @@ use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use std::collections::VecDeque;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Events of one append, and their size.
@@ -19,24 +18,13 @@ const BATCH: u64 = 100;
 const EVENT_BYTES: usize = 200;
 
 /// Which store is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// Files.
+    /// Files
+    #[default]
     File,
-    /// A SQLite database.
+    /// A SQLite database
     Sqlite,
-}
-
-impl FromStr for Kind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "file" => Ok(Self::File),
-            "sqlite" => Ok(Self::Sqlite),
-            _ => Err("write `file` or `sqlite`"),
-        }
-    }
 }
 
 /// Measures a store between two measurements of its limit, because a machine's speed drifts.
