@@ -1,8 +1,8 @@
 //! The database's tables, and whether a file has them.
 //!
 //! `application_id` says that a database is ours, `user_version` which schema it has. `schema/N.sql` leads from schema
-//! N - 1 to N; each runs in one transaction, so that a database is always of one version. A file that was ever
-//! released is never changed.
+//! N - 1 to N. Those that a database needs run in one transaction, so that it is always of one version. A file that was
+//! ever released is never changed.
 
 use std::path::Path;
 
@@ -47,29 +47,36 @@ pub(super) async fn prepare(
         let path = database.to_owned();
         return Err(IoFailure { doing: "begin a write-ahead log for", path, source }.into());
     }
-    for migration in &MIGRATIONS[done..] {
-        migrate(connection, migration).await.map_err(failed("make the tables of"))?;
+    if done < MAX_VERSION {
+        migrate(connection, done, store_id).await.map_err(failed("make the tables of"))?;
     }
-    sqlx::query("INSERT INTO store (only, store_id) VALUES (1, ?1) ON CONFLICT DO NOTHING")
-        .bind(store_id.to_string())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("write"))?;
     read_store_id(connection).await.map_err(fault(database, 1))
 }
 
-async fn migrate(connection: &mut SqliteConnection, migration: &'static str) -> Result<(), sqlx::Error> {
+/// Does the migrations that are missing, all or none; a new log gets its identity with them.
+async fn migrate(connection: &mut SqliteConnection, done: usize, store_id: Uuid) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    raw_sql(migration).execute(&mut *transaction).await?;
+    for migration in &MIGRATIONS[done..] {
+        raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    if done == 0 {
+        sqlx::query("INSERT INTO store (only, store_id) VALUES (1, ?1)")
+            .bind(store_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+    }
     transaction.commit().await
 }
 
 /// Makes sure that a database to be read is ours and of a version that is known. Returns the log's identity. An empty
-/// database is not ours yet.
+/// database is one that a writer is just making: there is nothing yet.
 pub(super) async fn check(connection: &mut SqliteConnection, database: &Path) -> Result<Uuid, LogFault> {
     match find(connection, database).await? {
         Found::Ours(_) => read_store_id(connection).await.map_err(fault(database, 1)),
-        Found::Empty => Err(SchemaError::Foreign { database: database.to_owned() }.into()),
+        Found::Empty => {
+            let (path, source) = (database.to_owned(), std::io::ErrorKind::NotFound.into());
+            Err(IoFailure { doing: "find events in", path, source }.into())
+        }
     }
 }
 

@@ -105,6 +105,11 @@ fn a_reader_of_nothing_says_that_there_is_nothing() {
     let ReadError::Io(failure) = error else { panic!("{error}") };
     assert_eq!(failure.source.kind(), std::io::ErrorKind::NotFound);
     assert!(!database_path(state.path()).exists());
+    // A writer that is just beginning has made the file.
+    std::fs::write(database_path(state.path()), "").unwrap();
+    let error = SqliteReader::open(state.path()).unwrap_err();
+    let ReadError::Io(failure) = error else { panic!("{error}") };
+    assert_eq!(failure.source.kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]
