@@ -93,7 +93,8 @@ pub fn recover(state: &State) -> Vec<Effect> {
             effects.extend(stop(state, task));
         } else if row.status == TaskStatus::Dispatched && row.is_granted() {
             effects.push(Effect::Grant { task, attempt: row.attempt, agent });
-        } else if row.status == TaskStatus::Dispatched {
+        } else if row.status == TaskStatus::Dispatched && !is_pool(state, agent) {
+            // Of what lies in a pool a second copy would be taken by a second agent: its lease ends it, if it is lost.
             effects.push(Effect::Offer { task, attempt: row.attempt, agent });
         }
     }
@@ -112,6 +113,13 @@ fn cancel(state: &State, tasks: impl Iterator<Item = TaskIndex>, effects: &mut V
 fn stop(state: &State, task: TaskIndex) -> Option<Effect> {
     let row = state.task(task);
     let agent = row.agent()?;
-    let is_pool = state.agents().get(agent.get()).is_some_and(crate::AgentState::is_pool);
-    (row.status.is_out() && !is_pool).then_some(Effect::Stop { task, attempt: row.attempt, agent })
+    (row.status.is_out() && !is_pool(state, agent)).then_some(Effect::Stop {
+        task,
+        attempt: row.attempt,
+        agent,
+    })
+}
+
+fn is_pool(state: &State, agent: AgentIndex) -> bool {
+    state.agents().get(agent.get()).is_some_and(crate::AgentState::is_pool)
 }
