@@ -47,6 +47,12 @@ impl Place {
         self.directory.path()
     }
 
+    /// Leaves it where it is when the value ends, and says where that is.
+    pub fn keep(&mut self) {
+        self.directory.disable_cleanup(true);
+        eprintln!("kept: {}", self.path().display());
+    }
+
     /// Writes a file into it.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path().join(name), text).expect("a file can be written");

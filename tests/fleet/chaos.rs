@@ -1,16 +1,19 @@
 //! Processes are killed, the broker restarted, queues deleted and emptied, at random moments of a run: every task is
-//! observed as completed once, no attempt runs twice, and the run ends.
+//! observed as completed once, no attempt runs twice, and the run ends. On both routes.
 //!
-//! CAIRN_CHAOS is how often each kind of fault comes (3), CAIRN_CHAOS_SEED what the moments are drawn from, CAIRN_STRICT=1
-//! asserts the bounds as they are promised; otherwise they are four times as wide, for machines that do much else.
+//! CAIRN_CHAOS is how often each kind of fault comes on each route (2 and 1 times, if it is not set), CAIRN_CHAOS_SEED what
+//! the moments are drawn from, CAIRN_STRICT=1 asserts the bounds as they are promised; otherwise they are four times as
+//! wide, for machines that do much else.
 #![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 
-use super::support::{Broker, Daemon, Fleet, LONG, Setup, check_executions, kill, recorded_at, wall_clock};
+use super::support::{
+    Broker, Daemon, Fleet, LONG, SHARED_ROUTE, Setup, check_executions, kill, recorded_at, wall_clock,
+};
 use crate::e2e::kill::Random;
 use crate::e2e::support::{check_log, now, wait_for};
 use cairn_model::Timestamp;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -19,6 +22,12 @@ const AGENTS: usize = 3;
 /// Tasks of a run, in layers; long enough that a fault meets some of them on their way.
 const TASKS: usize = 100;
 const LAYER: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Direct,
+    Shared,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -85,6 +94,30 @@ fn is(event: &Value, kind: &str) -> bool {
     event["event_type"] == kind
 }
 
+/// Knows what only the next child of an agent can have reported, as it was given out after a moment: on the direct route
+/// work that was meant for the agent, on the shared one what it took.
+fn first_of_next_child(
+    route: Route,
+    agent: &str,
+    moment: Timestamp,
+    events: &[Value],
+) -> impl Fn(&Value) -> bool {
+    let given_out = |event: &&Value| {
+        let to_it = route == Route::Shared || event["event_data"]["agent"] == agent;
+        is(event, "TaskDispatched") && to_it && recorded_at(event) >= moment
+    };
+    let given_out = events.iter().filter(given_out).map(|event| event["event_data"]["task"].clone());
+    let tasks: Vec<Value> = given_out.collect();
+    let agent = agent.to_owned();
+    move |event| {
+        let is_its = match route {
+            Route::Direct => is(event, "TaskStarted") || is(event, "TaskCompleted"),
+            Route::Shared => is(event, "TaskGranted") && event["event_data"]["agent"] == agent.as_str(),
+        };
+        is_its && tasks.contains(&event["event_data"]["task"])
+    }
+}
+
 /// How long after a moment the first event came that `wanted` knows.
 fn first_after(events: &[Value], moment: Timestamp, wanted: impl Fn(&Value) -> bool) -> Option<Duration> {
     let later = events.iter().filter(|event| recorded_at(event) >= moment && wanted(event));
@@ -102,6 +135,7 @@ fn lose(agent: &Daemon) {
 
 struct Chaos {
     broker: Broker,
+    route: Route,
     fleet: Fleet,
     random: Random,
     figures: Figures,
@@ -138,8 +172,9 @@ impl Chaos {
             Fault::QueueDeleted | Fault::QueuePurged => {
                 let verb = if fault == Fault::QueueDeleted { "delete_queue" } else { "purge_queue" };
                 let own = format!("cairn.agent.a{}", victim + 1);
-                let queues = [own.as_str(), "cairn.coordinator", "cairn.output"];
-                let queue = queues[usize::try_from(self.random.below(3)).expect("small")];
+                let mut queues = vec!["cairn.coordinator", "cairn.output", &own];
+                queues.extend((self.route == Route::Shared).then_some("cairn.work.any"));
+                let queue = queues[usize::try_from(self.random.below(queues.len() as u64)).expect("small")];
                 println!("  {queue}");
                 self.broker.ctl(&[verb, queue]);
             }
@@ -177,20 +212,8 @@ impl Chaos {
                 let retried =
                     |event: &Value| is(event, "TaskDispatched") && event["event_data"]["attempt"] != 1;
                 assert!(!events.iter().any(retried), "no attempt is lost with a child");
-                // What was given out after the kill can only be reported by the next child.
-                let of_victim = |event: &&Value| {
-                    is(event, "TaskDispatched")
-                        && event["event_data"]["agent"] == victim
-                        && recorded_at(event) >= moment
-                };
-                let its: HashSet<_> = events
-                    .iter()
-                    .filter(of_victim)
-                    .map(|event| event["event_data"]["task"].as_str())
-                    .collect();
-                let reports =
-                    |event: &Value| flows(event) && its.contains(&event["event_data"]["task"].as_str());
-                let took = first_after(events, moment, reports);
+                let took =
+                    first_after(events, moment, first_of_next_child(self.route, victim, moment, events));
                 ("crashed child to work of its agent", Duration::from_secs(1), took)
             }
             Fault::Machine => {
@@ -214,25 +237,38 @@ impl Chaos {
     }
 }
 
-#[test]
-fn faults_at_random_moments_lose_nothing() {
-    let (rounds, seed) = (number("CAIRN_CHAOS", 3), number("CAIRN_CHAOS_SEED", 11));
-    println!("CAIRN_CHAOS={rounds} CAIRN_CHAOS_SEED={seed}");
+fn faults_at_random_moments(route: Route, rounds: u64) {
+    let (rounds, seed) = (number("CAIRN_CHAOS", rounds), number("CAIRN_CHAOS_SEED", 11));
+    println!("{route:?} CAIRN_CHAOS={rounds} CAIRN_CHAOS_SEED={seed}");
     let broker = Broker::start("");
+    let setup = match route {
+        Route::Direct => Setup::default(),
+        Route::Shared => SHARED_ROUTE,
+    };
     let lease = format!("{}s", LEASE.as_secs());
-    let coordinator = [("CAIRN_LEASE", lease.as_str())];
-    let fleet =
-        Fleet::over(&broker.url(), Setup { agents: AGENTS, coordinator: &coordinator, ..Setup::default() });
+    let coordinator = [setup.coordinator, &[("CAIRN_LEASE", lease.as_str())]].concat();
+    let fleet = Fleet::over(&broker.url(), Setup { agents: AGENTS, coordinator: &coordinator, ..setup });
     let (text, edges) = plan();
     fleet.place.write("plan.yaml", &text);
-    let mut chaos = Chaos { broker, fleet, random: Random(seed), figures: Figures::default() };
+    let mut chaos = Chaos { broker, route, fleet, random: Random(seed), figures: Figures::default() };
     for round in 0..rounds {
         for fault in KINDS {
             chaos.round(fault, &edges);
         }
-        if round == 0 {
+        // It takes long, and is much like the other end of a broker.
+        if round % 5 == 0 {
             chaos.round(Fault::BrokerWiped, &edges);
         }
     }
     chaos.figures.judge();
+}
+
+#[test]
+fn faults_at_random_moments_lose_nothing() {
+    faults_at_random_moments(Route::Direct, 2);
+}
+
+#[test]
+fn faults_at_random_moments_lose_nothing_on_the_shared_route() {
+    faults_at_random_moments(Route::Shared, 1);
 }

@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod control;
 mod frozen;
+mod fuzz;
 mod names;
 mod python;
 mod readme;

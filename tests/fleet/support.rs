@@ -375,6 +375,15 @@ impl Fleet {
     }
 }
 
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // CAIRN_KEEP=1 keeps what a test that fails has left, to look at.
+        if std::thread::panicking() && std::env::var_os("CAIRN_KEEP").is_some() {
+            self.place.keep();
+        }
+    }
+}
+
 fn start_coordinator(place: &Place, url: &str, variables: &Variables) -> Daemon {
     let _ = std::fs::remove_file(place.path().join("state/coordinator.url"));
     let args = ["coordinator", "--transport", url, "--state", "state", "--listen", "127.0.0.1:0"];
