@@ -48,6 +48,7 @@ impl Place {
     }
 
     /// Leaves it where it is when the value ends, and says where that is.
+    #[expect(clippy::print_stderr, reason = "whoever asked to keep it must see where it is")]
     pub fn keep(&mut self) {
         self.directory.disable_cleanup(true);
         eprintln!("kept: {}", self.path().display());
