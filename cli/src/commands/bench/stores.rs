@@ -50,7 +50,7 @@ impl FromStr for Kind {
 
 /// Measures a store beside its limit.
 pub fn execute(args: &Args, directory: &Path) -> Result<Row, Failure> {
-    let sync = limit::sync(&directory.join("sync"))?;
+    let sync = limit::sync(&directory.join("sync"), Duration::ZERO)?;
     let row = match &args.store {
         Kind::Postgres(url) => postgres::execute(url.expose(), args.tasks)?,
         Kind::File => file(args.tasks, directory)?,
