@@ -18,9 +18,10 @@ use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
-use cairn_shared::transport::{Address, Health, SubscribeError, Transport};
+use cairn_shared::transport::{Address, Delivery, Health, SubscribeError, Transport};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -117,6 +118,15 @@ pub struct Service {
     made: mpsc::Receiver<Ready>,
     notes: mpsc::UnboundedReceiver<Note>,
     health: watch::Receiver<Health>,
+    /// Messages of agents come.
+    listens: bool,
+}
+
+/// What comes to a coordinator.
+struct Inboxes {
+    heard: mpsc::Receiver<Delivery>,
+    dead: mpsc::Receiver<Delivery>,
+    printed: mpsc::Receiver<Delivery>,
 }
 
 impl Service {
@@ -149,6 +159,7 @@ impl Service {
         let mut service = Self {
             registry: Registry::new(&config.name, Timing { lease: config.lease }, clock.now()),
             health: config.transport.health(),
+            listens: false,
             around,
             post,
             side_log,
@@ -179,16 +190,11 @@ impl Service {
         shutdown: CancellationToken,
     ) -> Result<(), ServiceError> {
         let transport = self.config.transport.clone();
-        let mut heard = transport.subscribe(&Address::Coordinator, WINDOW).await?;
-        let mut dead = transport.subscribe(&Address::Dead, WINDOW).await?;
-        let printed = transport.subscribe(&Address::Output, WINDOW).await?;
+        // Nothing waits for the broker: plans are taken, and the end is heard, while it is away.
+        let mut listening = pin!(listen(&*transport));
+        let (mut heard, mut dead) = (None, None);
         // They end with this future, however that ends.
         let mut beside = JoinSet::new();
-        beside.spawn(output::keep(
-            self.config.state_directory.clone(),
-            self.config.log_ends.clone(),
-            printed,
-        ));
         if let Some(feed) = self.feed() {
             beside.spawn(feed.run());
         }
@@ -201,11 +207,20 @@ impl Service {
             let wake_in = self.config.clock.until(self.registry.next_deadline());
             tokio::select! {
                 () = shutdown.cancelled() => break Ok(()),
-                delivery = heard.recv() => match delivery {
+                listens = &mut listening, if !self.listens => match listens {
+                    Ok(inboxes) => {
+                        (heard, dead) = (Some(inboxes.heard), Some(inboxes.dead));
+                        beside.spawn(self.keep_output(inboxes.printed));
+                        self.listens = true;
+                        self.judge_hearing();
+                    }
+                    Err(error) => break Err(error.into()),
+                },
+                delivery = next(&mut heard) => match delivery {
                     Some(delivery) => self.hear(delivery, now),
                     None => break Err(ServiceError::Transport(SubscribeError::Closed)),
                 },
-                Some(delivery) = dead.recv() => self.bury(delivery),
+                Some(delivery) = next(&mut dead) => self.bury(delivery),
                 Some(request) = requests.recv() => self.answer(request),
                 Some(ready) = self.made.recv() => match ready {
                     Ready::Stored(parsed) => self.submit(*parsed).await,
@@ -230,6 +245,11 @@ impl Service {
         self.end().await;
         beside.shutdown().await;
         result
+    }
+
+    /// What keeps the output of tasks.
+    fn keep_output(&self, printed: mpsc::Receiver<Delivery>) -> impl Future<Output = ()> + Send + use<> {
+        output::keep(self.config.state_directory.clone(), self.config.log_ends.clone(), printed)
     }
 
     /// What publishes events, if that is wanted.
@@ -351,7 +371,7 @@ impl Service {
     /// Where runs take in no more, because the store is slow, heartbeats wait with the rest: nobody is to blame for it.
     fn judge_hearing(&mut self) {
         let is_up = matches!(*self.health.borrow(), Health::Up(_));
-        let hears = is_up && self.unsettled.get() < usize::from(WINDOW);
+        let hears = is_up && self.listens && self.unsettled.get() < usize::from(WINDOW);
         self.registry.set_hearing(hears, self.config.clock.now());
     }
 
@@ -439,6 +459,23 @@ impl Service {
         if tokio::time::timeout(ENDING_MAY_TAKE, all_ended).await.is_err() {
             tracing::warn!("not all runs could be let go of in time; nothing that was recorded is lost");
         }
+    }
+}
+
+/// Listens to agents; what else there is to hear is left to others until then.
+async fn listen(transport: &dyn Transport) -> Result<Inboxes, SubscribeError> {
+    Ok(Inboxes {
+        heard: transport.subscribe(&Address::Coordinator, WINDOW).await?,
+        dead: transport.subscribe(&Address::Dead, WINDOW).await?,
+        printed: transport.subscribe(&Address::Output, WINDOW).await?,
+    })
+}
+
+/// What comes next, for ever nothing where nobody listens yet.
+async fn next(inbox: &mut Option<mpsc::Receiver<Delivery>>) -> Option<Delivery> {
+    match inbox {
+        Some(inbox) => inbox.recv().await,
+        None => std::future::pending().await,
     }
 }
 
