@@ -170,7 +170,15 @@ impl Registry {
 
     /// An agent that the log knows to have been there: it has a full lease to be heard, and is asked to say hello.
     pub fn expect(&mut self, spec: &AgentSpec, now: Timestamp, actions: &mut Vec<Action>) {
-        if !is_agent_id(&spec.id) || self.members.contains_key(&spec.id) || self.members.len() >= MAX_AGENTS {
+        if let Some(known) = self.members.get_mut(&spec.id) {
+            // Runs were joined by it in different lives: the last one counts. Who has said hello tells it itself.
+            if known.content_type.is_empty() && known.spec.incarnation < spec.incarnation {
+                known.spec = spec.clone();
+                actions.push(Action::Changed { agent: spec.id.clone() });
+            }
+            return;
+        }
+        if !is_agent_id(&spec.id) || self.members.len() >= MAX_AGENTS {
             return;
         }
         let member = Member {

@@ -108,9 +108,10 @@ impl Service {
         let lease: Duration = self.config.lease * OFFER_LEASES;
         let offer_lease_micros = u64::try_from(micros(lease)).unwrap_or(u64::MAX);
         let mut pools: BTreeMap<String, AgentSpec> = BTreeMap::new();
+        // By pool, of those that take work; that none is left is not that none was seen.
+        let mut common: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for member in self.registry.members() {
             let Some(id) = self.pool_of(member) else { continue };
-            let is_new = !pools.contains_key(&id);
             let pool = pools.entry(id.clone()).or_insert_with(|| AgentSpec {
                 id,
                 incarnation: 1,
@@ -131,10 +132,14 @@ impl Service {
                 }
             }
             pool.resources.sort_unstable();
-            if is_new || pool.labels.is_empty() {
-                pool.labels.clone_from(&spec.labels);
-            } else {
-                pool.labels.retain(|label| spec.labels.contains(label));
+            match common.get_mut(&pool.id) {
+                Some(labels) => labels.retain(|label| spec.labels.contains(label)),
+                None => drop(common.insert(pool.id.clone(), spec.labels.clone())),
+            }
+        }
+        for (id, labels) in common {
+            if let Some(pool) = pools.get_mut(&id) {
+                pool.labels = labels;
             }
         }
         pools.into_values().collect()

@@ -48,9 +48,12 @@ impl Service {
         let mut told = Vec::new();
         for of_run in beat.holds {
             let Some(active) = RunId::parse(&of_run.run).and_then(|run| self.runs.get(&run)) else {
-                // The run is over, or was never ours: nobody will ask for it.
-                let (agent, epoch) = (&beat.agent, of_run.epoch);
-                self.order(agent, beat.incarnation, &of_run.run, epoch, WireOrder::Forget, None);
+                // The run is over, or was never ours: nobody will ask for it. One that could not be read is asked for
+                // once it can.
+                if !self.unread.contains(&of_run.run) {
+                    let (agent, epoch) = (&beat.agent, of_run.epoch);
+                    self.order(agent, beat.incarnation, &of_run.run, epoch, WireOrder::Forget, None);
+                }
                 continue;
             };
             let mut attempts: Vec<_> =

@@ -19,7 +19,7 @@ use cairn_shared::clock::Clock;
 use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
 use cairn_shared::transport::{Address, Delivery, Health, SubscribeError, Transport};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -105,6 +105,8 @@ pub struct Service {
     pub(super) side_log: SideLog,
     pub(super) runs: HashMap<RunId, Active>,
     pub(super) loops: JoinSet<LoopEnd>,
+    /// Runs that are not over and could not be read at the start: their tasks may run, and are left alone.
+    pub(super) unread: HashSet<String>,
     pub(super) submissions: Submissions,
     /// What agents said last that they hold, for those who look.
     pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
@@ -165,6 +167,7 @@ impl Service {
             side_log,
             runs: HashMap::new(),
             loops: JoinSet::new(),
+            unread: HashSet::new(),
             submissions: Submissions::default(),
             holds: HashMap::new(),
             named: HashMap::new(),
@@ -329,8 +332,9 @@ impl Service {
         while let Ok(input) = coming.try_recv() {
             left.push_back(input);
         }
-        for input in left {
-            answer_late(input, &state);
+        // What is shown is durable. After a failure it may not be: then whoever asked hears that the run is ending.
+        if result.is_ok() {
+            left.into_iter().for_each(|input| answer_late(input, &state));
         }
         match result {
             Ok(()) if !state.run().status.is_final() => Ok(()),

@@ -2,7 +2,7 @@
 
 use super::active::{Active, Begin, unasked};
 use super::handle::{Submission, SubmitError, Submitted};
-use super::keys::Keys;
+use super::keys::{Keys, Use};
 use super::service::{Ready, Service, ServiceError};
 use super::trace;
 use crate::plans;
@@ -108,15 +108,19 @@ impl Service {
     pub(super) async fn submit(&mut self, stored: Stored) {
         let Stored { submission, plan_hash, reply } = stored;
         let (plan, graph) = (submission.plan.plan().clone(), submission.plan.graph().clone());
+        let what = Use {
+            plan_hash: plan_hash.clone(),
+            parameters: submission.plan.parameters().to_vec(),
+            fail_fast: submission.fail_fast,
+        };
         if let Some(key) = &submission.key
-            && let Some((run, hash)) = self.submissions.keys.find(&submission.user, key)
+            && let Some((run, used)) = self.submissions.keys.find(&submission.user, key)
         {
-            let answer = if *hash == plan_hash {
-                Ok(Submitted { run: run.clone(), is_new: false })
+            if *used == what {
+                self.answer_again(run.clone(), reply);
             } else {
-                Err(SubmitError::KeyReused { key: key.clone(), run: run.to_string() })
-            };
-            let _ = reply.send(answer);
+                let _ = reply.send(Err(SubmitError::KeyReused { key: key.clone(), run: run.to_string() }));
+            }
             return;
         }
         let run = match self.first_free_run(&plan.project).await {
@@ -128,7 +132,7 @@ impl Service {
         };
         self.submissions.know(&run);
         if let Some(key) = submission.key.clone() {
-            self.submissions.keys.remember(submission.user.clone(), key, run.clone(), plan_hash.clone());
+            self.submissions.keys.remember(submission.user.clone(), key, run.clone(), what);
         }
         let submitted = RunSubmitted {
             run: run.to_string(),
@@ -170,6 +174,23 @@ impl Service {
             // Whoever asked may have gone away.
             let _ = reply.send(answer);
         });
+    }
+
+    /// Answers a submission that was made before, once that one is durable: what a loop shows is.
+    fn answer_again(&self, run: RunId, reply: SubmitReply) {
+        let Some(active) = self.runs.get(&run) else {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(Submitted { run, is_new: false }));
+            return;
+        };
+        active.send(Input::Look(Box::new(move |state| {
+            let answer = if state.run().id.is_empty() {
+                Err(SubmitError::Unavailable { reason: "its store takes no events".to_owned() })
+            } else {
+                Ok(Submitted { run, is_new: false })
+            };
+            let _ = reply.send(answer);
+        })));
     }
 
     /// Starts the loop of a run.
@@ -217,8 +238,13 @@ impl Service {
         for summary in all {
             self.submissions.know(&summary.run);
             if let Some(key) = summary.submitted.key.clone() {
-                let (user, hash) = (summary.user.clone(), summary.submitted.plan_hash.clone());
-                self.submissions.keys.remember(user, key, summary.run.clone(), hash);
+                let submitted = &summary.submitted;
+                let what = Use {
+                    plan_hash: submitted.plan_hash.clone(),
+                    parameters: submitted.parameters.clone(),
+                    fail_fast: submitted.options.fail_fast,
+                };
+                self.submissions.keys.remember(summary.user.clone(), key, summary.run.clone(), what);
             }
             let is_over = over.get(&summary.run).copied().unwrap_or(true);
             // What `cairn run` has begun on this state directory is continued by it.
@@ -229,7 +255,8 @@ impl Service {
                 match loaded.await {
                     Ok(Ok(loaded)) => self.take_over(run, loaded, None).await?,
                     Ok(Err(error)) => {
-                        tracing::error!(%run, %error, "a run cannot be read, and is left alone")
+                        tracing::error!(%run, %error, "a run cannot be read, and is left alone");
+                        self.unread.insert(run.to_string());
                     }
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }
@@ -251,6 +278,7 @@ impl Service {
         for agent in loaded.state.agents().iter().filter(|agent| !agent.lost) {
             self.registry.expect(&agent.spec, now, &mut self.actions);
         }
+        self.unread.remove(&run.to_string());
         let trace = trace::of_run(&loaded.submitted);
         tracing::info!(%run, epoch, trace = %trace.id(), "run taken over");
         self.begin(Begin {

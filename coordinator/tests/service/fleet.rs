@@ -64,6 +64,23 @@ async fn a_key_makes_two_submissions_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_plan_with_other_parameters_or_options_is_another_submission() {
+    let ((_keep, state), transport) = (state(), transport());
+    let plan = "version: 1\nproject: apollo\nparameters: {one: {default: a}}\ntasks: [{id: a, exec: [x]}]\n";
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let first = coordinator.submission_with(plan, Some("k"), &[("one", "b")], true).await.unwrap();
+    coordinator.crash().await;
+    let coordinator = Coordinator::start(&state, transport, LEASE).await;
+    let again = coordinator.submission_with(plan, Some("k"), &[("one", "b")], true).await.unwrap();
+    assert_eq!((again.run, again.is_new), (first.run, false));
+    for (value, fail_fast) in [("c", true), ("b", false)] {
+        let other = coordinator.submission_with(plan, Some("k"), &[("one", value)], fail_fast).await;
+        assert!(other.unwrap_err().to_string().contains("was used for run apollo.1"));
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_known_after_a_restart() {
     let ((_keep, state), transport) = (state(), transport());
     let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;

@@ -89,9 +89,21 @@ impl Coordinator {
         plan: &str,
         key: Option<&str>,
     ) -> Result<Submitted, cairn_coordinator::service::SubmitError> {
+        self.submission_with(plan, key, &[], false).await
+    }
+
+    pub async fn submission_with(
+        &self,
+        plan: &str,
+        key: Option<&str>,
+        parameters: &[(&str, &str)],
+        fail_fast: bool,
+    ) -> Result<Submitted, cairn_coordinator::service::SubmitError> {
+        let parameters =
+            parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let submission = Submission {
-            plan: ReadPlan::read("plan.yaml", plan.into(), Vec::new()).expect("a plan"),
-            fail_fast: false,
+            plan: ReadPlan::read("plan.yaml", plan.into(), parameters).expect("a plan"),
+            fail_fast,
             key: key.map(str::to_owned),
             user: "ada".to_owned(),
         };
