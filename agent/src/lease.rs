@@ -26,6 +26,9 @@ const MAX_BEATS: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct Lease {
     length: Duration,
+    /// A shorter length that was told since, by a coordinator with another configuration. It holds from the next
+    /// answered beat on: a length that was shorter at once would end what runs before any beat could be answered.
+    shorter: Option<Duration>,
     beats: VecDeque<(u64, Timestamp)>,
     /// The number of the newest beat.
     sequence: u64,
@@ -72,7 +75,10 @@ impl Lease {
 
     /// A coordinator has welcomed the agent, and says how long a lease is. What is offered may be queued from now on.
     pub fn welcomed(&mut self, length: Duration, now: Timestamp) {
-        self.length = length;
+        self.shorter = (self.was_answered && length < self.length).then_some(length);
+        if self.shorter.is_none() {
+            self.length = length;
+        }
         self.from.get_or_insert(now);
     }
 
@@ -99,6 +105,7 @@ impl Lease {
         let Some((_, sent_at)) = self.beats.drain(..=at).next_back() else { return false };
         // Without a welcome nobody has said how long a lease is.
         let Some(from) = self.from else { return false };
+        self.length = self.shorter.take().unwrap_or(self.length);
         let is_first = !std::mem::replace(&mut self.was_answered, true);
         if let Gap::Open = self.gap {
             self.gap = Gap::Until(sent_at);
@@ -256,6 +263,23 @@ mod tests {
         assert!(!lease.answered(later));
         assert_eq!(lease.look(at(9_010)), Standing::Held);
         assert_eq!(lease.look(at(17_000)), Standing::JustEnded, "and that one ends as well");
+    }
+
+    #[test]
+    fn a_shorter_length_holds_from_the_next_answered_beat_and_a_longer_one_at_once() {
+        let mut lease = lease();
+        let beat = lease.sent(at(2_000));
+        lease.welcomed(Duration::from_secs(1), at(2_500));
+        assert_eq!(lease.ends_at(), Some(at(8_000)), "what runs goes on");
+        assert!(!lease.answered(beat));
+        assert_eq!(lease.ends_at(), Some(at(2_800)));
+        lease.welcomed(Duration::from_secs(20), at(2_600));
+        assert_eq!(lease.ends_at(), Some(at(18_000)));
+        lease.welcomed(Duration::from_secs(10), at(2_600));
+        lease.welcomed(Duration::from_secs(20), at(2_700));
+        let beat = lease.sent(at(3_000));
+        assert!(!lease.answered(beat));
+        assert_eq!(lease.ends_at(), Some(at(19_000)), "the newest word counts");
     }
 
     #[test]

@@ -18,11 +18,13 @@ use cairn_shared::message::wire::{
 use cairn_shared::transport::{Address, Delivery, Health, Receipt, SubscribeError, Transport};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
 
 /// Deliveries of the agent's own queue that may be under way.
 const OWN_WINDOW: u16 = 64;
@@ -64,8 +66,7 @@ pub(super) struct Post {
     subscribing: Option<oneshot::Receiver<Subscribed>>,
     receipts: HashMap<u64, Receipt>,
     deliveries: u64,
-    /// Attempts that the agent takes from the shared queue now.
-    room: u32,
+    room: Room,
     linked: bool,
     welcomed: bool,
     /// The sign of life that the broker does not have yet.
@@ -105,7 +106,7 @@ impl Post {
             subscribing: None,
             receipts: HashMap::new(),
             deliveries: 0,
-            room: 0,
+            room: Room::default(),
             linked: false,
             welcomed: false,
             beating: None,
@@ -147,7 +148,7 @@ impl Post {
                     (self.subscribing, self.work) = (None, subscribed);
                     Ok(())
                 }
-                delivery = next(&mut self.work), if self.room > 0 => match delivery {
+                delivery = next(&mut self.work), if self.room.left > 0 => match delivery {
                     Some(delivery) => self.delivered(delivery, true).await,
                     None => {
                         self.work = None;
@@ -155,7 +156,7 @@ impl Post {
                         Ok(())
                     }
                 },
-                () = tokio::time::sleep(PLACE_PATIENCE), if self.room == 0 && self.work.is_some() => {
+                () = self.room.is_gone_for_long(), if self.work.is_some() => {
                     self.work = None;
                     Ok(())
                 }
@@ -212,7 +213,7 @@ impl Post {
     /// Takes a place at the shared queue.
     fn take_place(&mut self) {
         if let Some(capability) = &self.hello.capability
-            && self.room > 0
+            && self.room.left > 0
             && self.work.is_none()
             && self.subscribing.is_none()
         {
@@ -277,7 +278,7 @@ impl Post {
                 }
             }
             ToChild::Room(room) => {
-                self.room = room;
+                self.room.set(room);
                 self.take_place();
             }
             ToChild::Started(name) => self.news.try_send(News::Started(name)).map_err(|_| Overflow)?,
@@ -343,7 +344,7 @@ impl Post {
     ) {
         if shared {
             let offers = orders.orders.iter().filter(|order| matches!(order, WireOrder::Offer(_))).count();
-            self.room = self.room.saturating_sub(u32::try_from(offers).unwrap_or(u32::MAX));
+            self.room.set(self.room.left.saturating_sub(u32::try_from(offers).unwrap_or(u32::MAX)));
         }
         self.deliveries += 1;
         let delivery = self.deliveries;
@@ -413,6 +414,33 @@ impl Post {
     }
 }
 
+/// Attempts that the agent takes from the shared queue now.
+#[derive(Default)]
+struct Room {
+    left: u32,
+    /// Runs since there was none left, whatever else happens meanwhile.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Room {
+    fn set(&mut self, left: u32) {
+        self.left = left;
+        if left > 0 {
+            self.patience = None;
+        } else if self.patience.is_none() {
+            self.patience = Some(Box::pin(tokio::time::sleep(PLACE_PATIENCE)));
+        }
+    }
+
+    /// Waits until there has been none for [`PLACE_PATIENCE`]; without end while there is some.
+    async fn is_gone_for_long(&mut self) {
+        match &mut self.patience {
+            Some(patience) => patience.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// The next delivery of a subscription; for ever nothing without one.
 async fn next(subscribed: &mut Option<Subscribed>) -> Option<Delivery> {
     match subscribed {
@@ -426,5 +454,31 @@ async fn arrived(subscribing: &mut Option<oneshot::Receiver<Subscribed>>) -> Opt
     match subscribing {
         Some(subscribing) => subscribing.await.ok(),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_place_at_the_shared_queue_is_given_up_also_while_much_else_happens() {
+        let mut room = Room::default();
+        room.set(1);
+        room.set(0);
+        let mut traffic = tokio::time::interval(PLACE_PATIENCE / 20);
+        let is_given_up = async {
+            for _ in 0..1_000 {
+                tokio::select! {
+                    () = room.is_gone_for_long() => return true,
+                    _ = traffic.tick() => room.set(0),
+                }
+            }
+            false
+        };
+        assert!(is_given_up.await, "each event began the wait anew");
+        room.set(1);
+        let waits = tokio::time::timeout(PLACE_PATIENCE * 2, room.is_gone_for_long());
+        assert!(waits.await.is_err(), "there is room again");
     }
 }
