@@ -59,7 +59,7 @@ fn a_second_agent_of_the_same_name_is_refused() {
     assert!(!second.log().contains(fleet.password()), "it does not tell what others may not know");
     // With a directory of its own, as from another machine: only one can listen on the agent's queue.
     let third = fleet.start_agent_in(1, "elsewhere");
-    third.says("another agent of this name is connected");
+    third.says("is already connected");
     fleet.place.write("plan.yaml", "version: 1\nproject: two\ntasks:\n- {id: a, run: exit 0}\n");
     let run = fleet.submit("plan.yaml");
     assert_eq!(fleet.ended(&run, LONG)["status"], "completed", "{}", fleet.logs());

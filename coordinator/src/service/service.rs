@@ -201,7 +201,14 @@ impl Service {
         if let Some(feed) = self.feed() {
             beside.spawn(feed.run());
         }
-        self.judge_health();
+        // Whether there is a connection is told once it was tried.
+        if matches!(*self.health.borrow(), Health::Up(_)) {
+            self.judge_health();
+        } else {
+            let health = self.health.borrow().clone();
+            self.around.metrics.fleet.transport(&health);
+            self.judge_hearing();
+        }
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {

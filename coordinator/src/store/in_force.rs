@@ -77,7 +77,8 @@ pub fn in_force(
             parse(&bytes[..bytes.len().min(MAX_POINTER_BYTES)], state)
                 .map_err(|source| InForceError::Pointer { path, source })?,
         ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // What is no directory is told by whoever opens a store in it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
         Err(source) => return Err(IoFailure { doing: "read", path, source }.into()),
     };
     match (in_force, configured) {

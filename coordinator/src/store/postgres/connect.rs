@@ -77,6 +77,10 @@ impl Place {
             let reason = "a schema's name has at most 63 lower-case letters, digits and underscores";
             return Err(sqlx::Error::Configuration(reason.into()));
         }
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            let reason = "the address of a database begins with `postgres://`";
+            return Err(sqlx::Error::Configuration(reason.into()));
+        }
         let options = PgConnectOptions::from_str(url)?.application_name(name).disable_statement_logging();
         Ok(Self { options, schema: schema.to_owned() })
     }
