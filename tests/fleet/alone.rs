@@ -142,6 +142,33 @@ fn a_coordinator_runs_plans_by_itself() {
 }
 
 #[test]
+fn a_coordinator_keeps_its_events_in_sqlite() {
+    let place = Place::new();
+    let store = format!("store: sqlite://{}/state/cairn.db\n", place.path().display());
+    let mut alone = Alone { place, coordinator: None, config: store.leak() };
+    alone.start_again();
+    alone.plan_that_waits();
+    assert_eq!(alone.ok(&["submit", "plan.yaml"]).trim(), "apollo.1");
+    alone.wait_for_lines("began", 1);
+    alone.daemon().kill();
+    // The state directory alone says where its events are.
+    assert_eq!(count(&alone.events("apollo.1"), "TaskDispatched"), 1);
+    assert!(!alone.place.path().join("state/events").exists(), "nothing is kept in files");
+    alone.config = "";
+    alone.start_again();
+    alone.place.write("go", "");
+    alone.completes("apollo.1");
+    check_log(&alone.events("apollo.1"), &edges(), 2);
+    // Another store than the one that has the events is refused.
+    alone.daemon().signal("TERM");
+    assert_eq!(alone.daemon().wait(), Some(0), "{}", alone.daemon().log());
+    let other = format!("file://{}/state", alone.place.path().display());
+    let refused = alone.run(&["coordinator", "--listen", "127.0.0.1:0", "--store", &other]);
+    assert_eq!(refused.status.code(), Some(5), "{}", told(&refused));
+    assert!(told(&refused).contains("the events are in sqlite:///"), "{}", told(&refused));
+}
+
+#[test]
 fn what_ran_when_it_was_killed_is_ended_and_runs_again() {
     let mut alone = Alone::start("");
     alone.plan_that_waits();

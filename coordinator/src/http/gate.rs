@@ -164,7 +164,7 @@ fn check_host(api: &Api, request: &Request) -> Result<(), Problem> {
         "" => "the request names no host".to_owned(),
         name => format!("this coordinator is not called {}", name.escape_debug()),
     };
-    let help = "use its address, or have its name added to `hosts` in the coordinator's configuration";
+    let help = "use its address, or have its name added to `host_names` in the coordinator's configuration";
     Err(Problem::new(ProblemKind::WrongHost, detail, help))
 }
 
