@@ -7,7 +7,7 @@
 //! Not here: moving events from one store to another.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use super::url::{StoreUrl, StoreUrlError};
 const POINTER: &str = "store";
 
 /// Most of a pointer that is read: an address is shorter.
-const MAX_POINTER_BYTES: usize = 4_096;
+const MAX_POINTER_BYTES: u64 = 4_096;
 
 /// Why it is not known which store is in force.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +72,15 @@ pub fn in_force(
     permitted: &[StoreUrl],
 ) -> Result<StoreUrl, InForceError> {
     let path = state.join(POINTER);
-    let in_force = match fs::read(&path) {
-        Ok(bytes) => Some(
-            parse(&bytes[..bytes.len().min(MAX_POINTER_BYTES)], state)
-                .map_err(|source| InForceError::Pointer { path, source })?,
-        ),
-        // What is no directory is told by whoever opens a store in it.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+    let in_force = match read_pointer(&path) {
+        Ok(None) => None,
+        Ok(Some(bytes)) => {
+            Some(parse(&bytes, state).map_err(|source| InForceError::Pointer { path, source })?)
+        }
         Err(source) => return Err(IoFailure { doing: "read", path, source }.into()),
     };
+    // `cairn run` leaves no pointer: what it has written must not be passed over for an empty store.
+    let in_force = in_force.or_else(|| file::holds_events(state).then(|| StoreUrl::File(state.to_owned())));
     match (in_force, configured) {
         (Some(in_force), Some(configured)) if in_force != *configured && !permitted.contains(&in_force) => {
             Err(InForceError::Elsewhere { in_force, configured: configured.clone() })
@@ -107,6 +107,20 @@ pub fn put_in_force(state: &Path, url: &StoreUrl) -> Result<(), IoFailure> {
         .and_then(|()| fs::rename(&draft, &path))
         .and_then(|()| File::open(state)?.sync_all());
     written.map_err(|source| IoFailure { doing: "write", path, source })
+}
+
+/// The pointer's bytes. What is no directory has none: whoever opens a store in it is told.
+fn read_pointer(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_POINTER_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 fn parse(bytes: &[u8], state: &Path) -> Result<StoreUrl, StoreUrlError> {
@@ -166,6 +180,15 @@ mod tests {
         let refused = in_force(state.path(), Some(&files), &[]).expect_err("elsewhere");
         assert!(matches!(refused, InForceError::Elsewhere { .. }), "{refused}");
         assert!(refused.to_string().contains(&database.to_string()), "{refused}");
+    }
+
+    #[test]
+    fn events_in_files_are_not_passed_over_for_an_empty_database() {
+        let state = tempfile::tempdir().expect("a directory");
+        fs::create_dir(state.path().join("events")).expect("made");
+        let database = StoreUrl::Sqlite(state.path().into());
+        let refused = in_force(state.path(), Some(&database), &[]).expect_err("the events are in files");
+        assert!(matches!(refused, InForceError::Elsewhere { .. }), "{refused}");
     }
 
     #[test]

@@ -39,4 +39,5 @@ mod tests;
 
 pub(super) use disk::{Disk, RealDisk, create_private_dir, create_private_file};
 pub use reader::{LogReader, Verified};
+pub(super) use store::holds_events;
 pub use store::{FileStore, Options, SEGMENT_BYTES, lock_path};

@@ -60,6 +60,11 @@ pub(super) fn events_path(state: &Path) -> PathBuf {
     state.join("events")
 }
 
+/// Whether a log in files was ever begun in a state directory.
+pub(in crate::store) fn holds_events(state: &Path) -> bool {
+    events_path(state).is_dir()
+}
+
 /// The snapshots directory of a state directory.
 pub(super) fn snapshots_path(state: &Path) -> PathBuf {
     state.join("snapshots")
