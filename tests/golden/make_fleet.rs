@@ -1,5 +1,5 @@
-//! Makes the second golden log of form 1: what only a fleet does (pools, grants, refusals, losses), and runs that go on
-//! after their end.
+//! Makes the second and third golden logs of form 1: what only a fleet does (pools, grants, refusals, losses), and runs
+//! that go on after their end.
 
 use super::make::{Script, failed, write};
 use cairn_coordinator::store::FileStore;
@@ -129,4 +129,28 @@ fn make() {
         whole(store, hash);
         cancelled(store, hash);
     });
+}
+
+/// Ends while a milestone of it is paused, and goes on with that milestone still paused.
+fn paused(store: &FileStore, hash: &str) {
+    let options = RunOptions { seed: 13, ..RunOptions::default() };
+    let mut run = Script::submitted(store, (PLAN, hash), Vec::new(), (1, options), "2026-11-06T08:00:00Z");
+    run.wish(Command::TakeOver { epoch: 1 });
+    run.wish(Command::AgentJoined(agent("solo", 8, AgentRole::Own)));
+    let build = run.state.plan().find_milestone("build").expect("it is there");
+    run.wish(Command::Pause { scope: Scope::Milestone(build), reason: "hold".into() });
+    run.end(&["build/shared"], &failed());
+    complete(&mut run);
+    assert_eq!(run.state.run().status, RunStatus::Failed);
+    run.wish(Command::Retry { scope: Scope::Run, downstream: false });
+    assert_eq!(run.state.attempts_out(), 0, "it is paused");
+    run.wish(Command::Resume { scope: Scope::Milestone(build) });
+    complete(&mut run);
+    assert_eq!(run.state.run().status, RunStatus::Completed);
+}
+
+#[test]
+#[ignore = "writes the third golden log of form 1, once"]
+fn make_paused() {
+    write("form-1c", PLAN, paused);
 }

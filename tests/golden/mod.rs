@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! cargo test -p cairn-tests --test cairn golden::make::make -- --ignored    writes the directory of the present form
-//! cargo test -p cairn-tests --test cairn golden::make_fleet -- --ignored    writes form-1b: what only a fleet does
+//! cargo test -p cairn-tests --test cairn golden::make_fleet::make -- --exact --ignored    writes form-1b: what only a fleet does
+//! cargo test -p cairn-tests --test cairn golden::make_fleet::make_paused -- --ignored    writes form-1c: a pause that stays
 //! ```
 
 mod make;

@@ -46,7 +46,7 @@ pub fn apply(state: &mut State, event: &Event, at: Timestamp) {
         Event::MilestoneCancelled { milestone } => {
             end_milestone(state, *milestone, MilestoneStatus::Cancelled, at);
         }
-        Event::MilestoneReopened { milestone } => reopen::milestone(state, *milestone),
+        Event::MilestoneReopened { milestone, paused } => reopen::milestone(state, *milestone, *paused),
         Event::DependencyResolved { milestone, node, completed, .. } => {
             resolve(state, *milestone, *node, *completed, at);
         }

@@ -83,7 +83,8 @@ impl Again {
                 Some(Event::TaskReopened { task, ended })
             }
             NodeKind::Start(milestone) => {
-                self.opens(state, milestone, node).then_some(Event::MilestoneReopened { milestone })
+                let paused = state.milestone(milestone).paused;
+                self.opens(state, milestone, node).then_some(Event::MilestoneReopened { milestone, paused })
             }
             NodeKind::End(_) => None,
         }
@@ -139,8 +140,9 @@ pub(crate) fn run(state: &mut State) {
     }
 }
 
-/// A milestone that waits for its needs again starts again; what of it is ready is held until then.
-pub(crate) fn milestone(state: &mut State, milestone: MilestoneIndex) {
+/// A milestone that waits for its needs again starts again; what of it is ready is held until then. Whether it is paused
+/// is said by the event: what an earlier version wrote lifted the pause, and its run went on.
+pub(crate) fn milestone(state: &mut State, milestone: MilestoneIndex, paused: bool) {
     let (start, end) = (state.graph.start(milestone), state.graph.end(milestone));
     let waiting = open_needs(state, start);
     let tally = &mut state.facts.milestones[milestone.get()];
@@ -148,12 +150,16 @@ pub(crate) fn milestone(state: &mut State, milestone: MilestoneIndex) {
         return;
     }
     let was_completed = tally.status == MilestoneStatus::Completed;
-    (tally.doomed, tally.paused) = (false, false);
+    (tally.doomed, tally.paused) = (false, paused);
     if waiting > 0 {
         tally.started_at = None;
     }
     let has_started = tally.started_at.is_some();
-    tally.status = if has_started { MilestoneStatus::Active } else { MilestoneStatus::Planned };
+    tally.status = match (has_started, paused) {
+        (false, _) => MilestoneStatus::Planned,
+        (true, true) => MilestoneStatus::Paused,
+        (true, false) => MilestoneStatus::Active,
+    };
     if waiting == 0 && !has_started {
         state.facts.agenda.push_back(Agenda::StartMilestone(milestone));
     }

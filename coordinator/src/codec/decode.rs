@@ -131,7 +131,10 @@ impl<'a> Decoder<'a> {
             "MilestoneFailed" => Event::MilestoneFailed { milestone: self.milestone(row)? },
             "MilestoneSkipped" => Event::MilestoneSkipped { milestone: self.milestone(row)? },
             "MilestoneCancelled" => Event::MilestoneCancelled { milestone: self.milestone(row)? },
-            "MilestoneReopened" => Event::MilestoneReopened { milestone: self.milestone(row)? },
+            "MilestoneReopened" => Event::MilestoneReopened {
+                milestone: self.milestone(row)?,
+                paused: row.flag_or("paused", false)?,
+            },
             "DependencyResolved" => Event::DependencyResolved {
                 milestone: self.milestone(row)?,
                 node: self.need(row)?,
@@ -279,6 +282,10 @@ impl<'a> Row<'a> {
 
     fn flag(&self, field: &'static str) -> Result<bool, Reason> {
         self.parse(field)
+    }
+
+    fn flag_or(&self, field: &'static str, absent: bool) -> Result<bool, Reason> {
+        self.get(field).map_or(Ok(absent), |_| self.flag(field))
     }
 
     fn time(&self, field: &'static str) -> Result<Timestamp, Reason> {

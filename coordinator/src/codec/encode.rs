@@ -68,12 +68,12 @@ impl Encoder {
         let mut done = 0;
         while done < events.len() {
             // By the name, not the variant: what is paused, resumed or cancelled makes different fields. So does the
-            // role of an agent, and the key of a submission.
+            // role of an agent, the key of a submission, and a pause that stays.
             let (stream, kind) = (events[done].milestone(plan), type_name(&events[done]));
-            let (role, has_key) = (role_name(&events[done]), has_key(&events[done]));
+            let (role, has_more) = (role_name(&events[done]), has_more(&events[done]));
             let like = |event: &&Event| {
                 let is_alike = type_name(event) == kind && event.milestone(plan) == stream;
-                is_alike && role_name(event) == role && self::has_key(event) == has_key
+                is_alike && role_name(event) == role && self::has_more(event) == has_more
             };
             let count = events[done..].iter().take(MAX_RECORD_EVENTS as usize).take_while(like).count();
             let batch = &events[done..done + count];
@@ -197,9 +197,14 @@ fn role_name(event: &Event) -> Option<&'static str> {
     }
 }
 
-/// Whether an event names a key. A submission without one writes none.
-fn has_key(event: &Event) -> bool {
-    matches!(event, Event::RunSubmitted(submitted) if submitted.key.is_some())
+/// Whether an event has a field that others of its type do not write: a submission its key, a milestone that goes on
+/// that it is paused.
+fn has_more(event: &Event) -> bool {
+    match event {
+        Event::RunSubmitted(submitted) => submitted.key.is_some(),
+        Event::MilestoneReopened { paused, .. } => *paused,
+        _ => false,
+    }
 }
 
 /// The fields of one event; every event of a type writes the same ones in the same order.
@@ -234,8 +239,13 @@ fn write_fields<'a>(
         | Event::MilestoneCompleted { milestone }
         | Event::MilestoneFailed { milestone }
         | Event::MilestoneSkipped { milestone }
-        | Event::MilestoneCancelled { milestone }
-        | Event::MilestoneReopened { milestone } => row.text("milestone", &plan.milestone(*milestone).id),
+        | Event::MilestoneCancelled { milestone } => row.text("milestone", &plan.milestone(*milestone).id),
+        Event::MilestoneReopened { milestone, paused } => {
+            row.text("milestone", &plan.milestone(*milestone).id);
+            if *paused {
+                row.flag("paused", true);
+            }
+        }
         Event::DependencyResolved { milestone, node, completed, position } => {
             row.text("milestone", &plan.milestone(*milestone).id);
             // The same numbering as the graph's: tasks first, then two barriers for each milestone.

@@ -184,7 +184,8 @@ fn of_a_milestone() -> BoxedStrategy<Event> {
         milestone().prop_map(|milestone| Event::MilestoneFailed { milestone }),
         milestone().prop_map(|milestone| Event::MilestoneSkipped { milestone }),
         milestone().prop_map(|milestone| Event::MilestoneCancelled { milestone }),
-        milestone().prop_map(|milestone| Event::MilestoneReopened { milestone }),
+        (milestone(), any::<bool>())
+            .prop_map(|(milestone, paused)| Event::MilestoneReopened { milestone, paused }),
         (milestone(), need, any::<bool>(), any::<u64>()).prop_map(
             |(milestone, node, completed, position)| Event::DependencyResolved {
                 milestone,

@@ -109,6 +109,8 @@ pub enum Event {
     MilestoneReopened {
         /// Which one.
         milestone: MilestoneIndex,
+        /// It was paused when it ended, and is so still. Logs of before this was said tell of none.
+        paused: bool,
     },
     /// Something that the milestone needs, and that another scheduler owns, has been decided.
     DependencyResolved {
@@ -268,7 +270,7 @@ impl Event {
             | Self::MilestoneFailed { milestone }
             | Self::MilestoneSkipped { milestone }
             | Self::MilestoneCancelled { milestone }
-            | Self::MilestoneReopened { milestone }
+            | Self::MilestoneReopened { milestone, .. }
             | Self::DependencyResolved { milestone, .. } => Some(*milestone),
             Self::TaskReopened { task, .. }
             | Self::TaskDispatched { task, .. }

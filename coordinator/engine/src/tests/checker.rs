@@ -150,7 +150,7 @@ impl Checker {
             | Event::MilestoneFailed { milestone }
             | Event::MilestoneSkipped { milestone }
             | Event::MilestoneCancelled { milestone } => self.end_milestone(*milestone, event),
-            Event::MilestoneReopened { milestone } => self.reopen_milestone(*milestone),
+            Event::MilestoneReopened { milestone, paused } => self.reopen_milestone(*milestone, *paused),
             Event::DependencyResolved { milestone, node, completed, .. } => {
                 let before = self.outside.insert((*milestone, *node), *completed);
                 ensure(before.is_none(), "a need is resolved once")
@@ -225,12 +225,13 @@ impl Checker {
         Ok(())
     }
 
-    fn reopen_milestone(&mut self, milestone: MilestoneIndex) -> Verdict {
+    fn reopen_milestone(&mut self, milestone: MilestoneIndex, paused: bool) -> Verdict {
         let mut needs = self.plan.milestone_needs(milestone).iter().map(|&need| self.need(milestone, need));
         let may_go_on = needs.all(|need| need == Some(true));
         let facts = &mut self.milestones[milestone.get()];
         ensure(facts.ended, "what goes on is not reopened")?;
-        (facts.ended, facts.completed, facts.paused, facts.reopened) = (false, false, false, true);
+        ensure(facts.paused == paused, "only a wish lifts a pause")?;
+        (facts.ended, facts.completed, facts.reopened) = (false, false, true);
         facts.started &= may_go_on;
         Ok(())
     }

@@ -241,7 +241,7 @@ fn any_event(rig: &Rig, kind: u8, (first, second): (Index, Index), attempt: u32)
         21 => Event::TaskGranted { task, attempt, agent, awaited: true },
         22 => Event::LeaseExpired { task, attempt },
         23 => Event::RunReopened,
-        24 => Event::MilestoneReopened { milestone },
+        24 => Event::MilestoneReopened { milestone, paused: attempt > 0 },
         25 => Event::TaskReopened { task, ended: Ended::Failed },
         26 => {
             let mut spec = super::rig::agent(AGENTS[first.index(AGENTS.len())]);

@@ -11,7 +11,7 @@ fn retry(scope: Scope, downstream: bool) -> Command {
 fn reopened(rig: &Rig, events: &[Event]) -> Vec<(String, &'static str)> {
     let name = |event: &Event| match event {
         Event::TaskReopened { task, ended } => Some((rig.state.plan().task_name(*task), ended.name())),
-        Event::MilestoneReopened { milestone } => {
+        Event::MilestoneReopened { milestone, .. } => {
             Some((rig.state.plan().milestone(*milestone).id.clone(), "milestone"))
         }
         Event::RunReopened => Some((rig.state.run().id.clone(), "run")),
@@ -199,7 +199,50 @@ fn a_run_that_has_ended_gets_an_owner_before_it_goes_on() {
     open.fails("a");
     open.loses(AgentIndex(0));
     let events = open.retry("a", false);
-    assert_eq!(events[1], Event::MilestoneReopened { milestone: open.milestone("m") });
+    assert_eq!(events[1], Event::MilestoneReopened { milestone: open.milestone("m"), paused: false });
     assert_eq!(events[2], Event::TaskReopened { task: open.task("a"), ended: Ended::Failed });
     assert_eq!(open.state.task(open.task("a")).agent(), Some(AgentIndex(1)));
+}
+
+#[test]
+fn a_pause_outlives_the_end_of_its_milestone_until_somebody_lifts_it() {
+    let mut rig = Rig::new("m: a; b<-a | n<-m: c | o: f", &["one 9"]);
+    for name in ["m", "n"] {
+        rig.give(Command::Pause { scope: rig.scope(name), reason: "hold".into() });
+    }
+    rig.fails("m/a");
+    rig.completes("o/f");
+    assert_eq!((rig.run_status(), rig.milestone_status("m")), ("failed", "failed"));
+    let events = rig.retry("run", false);
+    for name in ["m", "n"] {
+        let milestone = rig.milestone(name);
+        assert!(events.contains(&Event::MilestoneReopened { milestone, paused: true }), "{name}");
+    }
+    assert_eq!((rig.milestone_status("m"), rig.status("m/a")), ("paused", "ready"));
+    rig.give(Command::Resume { scope: rig.scope("m") });
+    assert_eq!((rig.milestone_status("m"), rig.status("m/a")), ("active", "dispatched"));
+    rig.completes("m/a");
+    rig.completes("m/b");
+    assert_eq!((rig.milestone_status("n"), rig.status("n/c")), ("paused", "ready"));
+    rig.give(Command::Resume { scope: rig.scope("n") });
+    rig.complete_all();
+    assert_eq!(rig.run_status(), "completed");
+}
+
+#[test]
+fn what_an_earlier_version_wrote_lifts_the_pause_as_it_did() {
+    let mut rig = Rig::new("m: a", &["one 9"]);
+    rig.give(Command::Pause { scope: rig.scope("m"), reason: "hold".into() });
+    rig.fails("m/a");
+    let (milestone, task) = (rig.milestone("m"), rig.task("a"));
+    let at = rig.state.last_event_at();
+    for event in [
+        Event::RunReopened,
+        Event::MilestoneReopened { milestone, paused: false },
+        Event::TaskReopened { task, ended: Ended::Failed },
+    ] {
+        crate::apply(&mut rig.state, &event, at);
+    }
+    assert_eq!(rig.milestone_status("m"), "active");
+    assert!(rig.state.is_dispatchable(task));
 }
