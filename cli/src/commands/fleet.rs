@@ -97,6 +97,7 @@ fn state(state: &str, style: &Style) -> Cell {
         "draining" => ("⏸", "=", Paint::Warn),
         "silent" => ("○", ".", Paint::Warn),
         "lost" => ("✖", "x", Paint::Bad),
+        "left" => ("–", "-", Paint::Dim),
         _ => ("?", "?", Paint::Plain),
     };
     Cell::new(format!("{} {}", style.choose(glyph, ascii), one_line(state))).paint(paint)

@@ -2,7 +2,7 @@
 
 use cairn_model::{AgentRole, AgentSpec, Timestamp};
 use cairn_shared::message::wire::{Heartbeat, Hello, PROTOCOL, ToAgent, Welcome};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Agents that may be known at a time, lost ones among them: some KiB each.
@@ -19,6 +19,12 @@ const MAX_ENTRY_BYTES: usize = 256;
 
 /// Heartbeats in a lease: two may be lost, and the third is still in time.
 const HEARTBEATS_PER_LEASE: u32 = 5;
+
+/// How long an agent that said goodbye is still known, for those who look: what ended lately is of interest.
+const LEFT_KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// How long an agent that was lost is still known: until somebody who comes back the next morning has seen it.
+const LOST_KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The lease, and what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub struct Member {
     pub is_drained: bool,
     /// It is gone.
     pub is_lost: bool,
+    /// It is gone, and said goodbye.
+    pub has_left: bool,
 }
 
 impl Member {
@@ -65,6 +73,12 @@ impl Member {
     #[must_use]
     pub fn takes_work(&self) -> bool {
         !self.is_lost && !self.is_draining && !self.is_drained
+    }
+
+    /// Whether it went so long ago that it is of no interest any more.
+    fn is_forgotten(&self, now: Timestamp) -> bool {
+        let known_for = if self.has_left { LEFT_KNOWN_FOR } else { LOST_KNOWN_FOR };
+        self.is_lost && now.since(self.heard_at) > known_for
     }
 }
 
@@ -118,6 +132,8 @@ pub struct Registry {
     timing: Timing,
     coordinator: String,
     members: BTreeMap<String, Member>,
+    /// Whom somebody asked to be given nothing new, whether they are there or not. At most [`MAX_AGENTS`].
+    drained: BTreeSet<String>,
     /// When the clock was last looked at.
     looked_at: Timestamp,
     /// Messages of agents can reach us.
@@ -133,10 +149,16 @@ impl Registry {
             timing,
             coordinator: coordinator.to_owned(),
             members: BTreeMap::new(),
+            drained: BTreeSet::new(),
             looked_at: now,
             hears: true,
             stale: 0,
         }
+    }
+
+    /// Agents that were asked to take nothing new when there was a coordinator before this one.
+    pub fn remember_drained(&mut self, agents: impl IntoIterator<Item = String>) {
+        self.drained.extend(agents.into_iter().filter(|agent| is_agent_id(agent)).take(MAX_AGENTS));
     }
 
     /// All that are known, by name; also those that are lost.
@@ -190,8 +212,9 @@ impl Registry {
             heard_at: now,
             expires_at: now.plus(self.timing.lease),
             is_draining: false,
-            is_drained: false,
+            is_drained: self.drained.contains(&spec.id),
             is_lost: false,
+            has_left: false,
         };
         self.members.insert(spec.id.clone(), member);
         actions.push(Action::Changed { agent: spec.id.clone() });
@@ -215,10 +238,10 @@ impl Registry {
             return;
         }
         let mut member = member_of(hello, now, now.plus(self.timing.lease));
+        member.is_drained = self.drained.contains(&agent);
         match known {
             Some(known) if known.spec.incarnation == member.spec.incarnation && !known.is_lost => {
                 member.joined_at = known.joined_at;
-                member.is_drained = known.is_drained;
                 let is_changed = known.spec != member.spec
                     || known.takes_work() != member.takes_work()
                     || known.capability != member.capability;
@@ -235,7 +258,6 @@ impl Registry {
                         gone: Gone::Reborn,
                     });
                 }
-                member.is_drained = known.is_some_and(|known| known.is_drained);
                 actions.push(Action::Joined { agent: agent.clone() });
             }
         }
@@ -302,7 +324,7 @@ impl Registry {
     pub fn goodbye(&mut self, agent: &str, incarnation: u64, actions: &mut Vec<Action>) {
         match self.members.get_mut(agent) {
             Some(member) if member.spec.incarnation == incarnation && !member.is_lost => {
-                member.is_lost = true;
+                (member.is_lost, member.has_left) = (true, true);
                 actions.push(Action::Lost {
                     agent: agent.to_owned(),
                     incarnation,
@@ -316,9 +338,23 @@ impl Registry {
 
     /// Gives an agent nothing new, or work again. `false` if there is no such agent.
     pub fn drain(&mut self, agent: &str, drain: bool, actions: &mut Vec<Action>) -> bool {
-        let Some(member) = self.members.get_mut(agent) else { return false };
-        if std::mem::replace(&mut member.is_drained, drain) != drain {
-            actions.push(Action::Changed { agent: agent.to_owned() });
+        match self.members.get_mut(agent) {
+            Some(member) => {
+                if std::mem::replace(&mut member.is_drained, drain) != drain {
+                    actions.push(Action::Changed { agent: agent.to_owned() });
+                }
+            }
+            // Of one that is not known any more the wish is taken back.
+            None if !drain && self.drained.contains(agent) => {}
+            None => return false,
+        }
+        if drain {
+            if self.drained.len() >= MAX_AGENTS {
+                self.drained.retain(|agent| self.members.contains_key(agent));
+            }
+            self.drained.insert(agent.to_owned());
+        } else {
+            self.drained.remove(agent);
         }
         // Said again as well: the word may have been lost, or given by a coordinator before us.
         let message = if drain { ToAgent::Drain } else { ToAgent::Undrain };
@@ -346,6 +382,7 @@ impl Registry {
         if !self.hears {
             return;
         }
+        self.members.retain(|_, member| !member.is_forgotten(now));
         let lease = self.timing.lease;
         for (agent, member) in self.members.iter_mut().filter(|(_, member)| !member.is_lost) {
             if member.expires_at <= now {
@@ -422,6 +459,7 @@ fn member_of(hello: Hello, now: Timestamp, expires_at: Timestamp) -> Member {
         is_draining: hello.draining,
         is_drained: false,
         is_lost: false,
+        has_left: false,
     }
 }
 

@@ -278,7 +278,7 @@ pub struct AgentBody {
     /// Its name.
     #[schema(example = "builder-1")]
     pub id: String,
-    /// `joined`, `draining`, `silent` (past its heartbeat) or `lost`.
+    /// `joined`, `draining`, `silent` (past its heartbeat), `lost` or `left` (it ended in good order).
     #[schema(example = "joined")]
     pub state: String,
     /// Rises each time that it starts with no memory of its last life.

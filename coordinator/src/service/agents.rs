@@ -39,7 +39,10 @@ impl Service {
 
     /// An agent will not report any more in that life.
     pub(super) fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, gone: Gone) {
-        tracing::warn!(agent, reason, "agent lost");
+        match gone {
+            Gone::AsPlanned => tracing::info!(agent, "agent left"),
+            Gone::Silent | Gone::Reborn => tracing::warn!(agent, reason, "agent lost"),
+        }
         self.holds.remove(agent);
         self.named.remove(agent);
         if gone == Gone::Silent {

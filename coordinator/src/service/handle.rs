@@ -103,7 +103,7 @@ pub enum WishError {
 pub struct AgentView {
     /// Its name.
     pub id: String,
-    /// `joined`, `draining`, `silent` (past its heartbeat), `lost`.
+    /// `joined`, `draining`, `silent` (past its heartbeat), `lost`, `left` (it ended in good order).
     pub state: &'static str,
     /// Its life.
     pub incarnation: u64,

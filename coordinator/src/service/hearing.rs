@@ -50,7 +50,7 @@ impl Service {
             let Some(active) = RunId::parse(&of_run.run).and_then(|run| self.runs.get(&run)) else {
                 // The run is over, or was never ours: nobody will ask for it. One that could not be read is asked for
                 // once it can.
-                if !self.unread.contains(&of_run.run) {
+                if !self.unread.contains_key(&of_run.run) {
                     let (agent, epoch) = (&beat.agent, of_run.epoch);
                     self.order(agent, beat.incarnation, &of_run.run, epoch, WireOrder::Forget, None);
                 }
@@ -86,8 +86,12 @@ impl Service {
             return;
         }
         let Some(active) = RunId::parse(&said.run).and_then(|run| self.runs.get(&run)) else {
-            // The run is over. That it may be forgotten is said to the next heartbeat, which names the epoch.
-            self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
+            // The run is over: that it may be forgotten is said to the next heartbeat, which names the epoch. Or it could
+            // not be read: no end is acknowledged to its agent, which keeps it and tells it again, also to the
+            // coordinator that can. The message is taken in either case, or such messages would hold up all others.
+            if !self.unread.contains_key(&said.run) {
+                self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
+            }
             delivery.receipt.acknowledge();
             return;
         };

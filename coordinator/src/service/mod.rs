@@ -12,6 +12,7 @@
 mod active;
 mod agents;
 pub mod config;
+mod ending;
 mod feed;
 mod handle;
 mod hearing;
@@ -22,6 +23,7 @@ mod post;
 mod reading;
 #[expect(clippy::module_inception, reason = "the loop of the service; the folder is all of it")]
 mod service;
+mod show;
 mod side_log;
 mod submit;
 mod trace;

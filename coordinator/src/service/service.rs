@@ -3,23 +3,23 @@
 use super::active::{Active, LoopEnd, Measures, Note, Surroundings};
 use super::config::Route;
 use super::feed::Feed;
-use super::handle::{AgentView, HealthView, Request, SubmitError};
+use super::handle::{Request, SubmitError};
 use super::output::{self, LogEnds};
 use super::post::Post;
-use super::side_log::{SideEvent, SideLog};
+use super::show::SHOWN_ATTEMPTS;
+use super::side_log::{self, SideEvent, SideLog};
 use super::submit::{self, Stored, Submissions};
 use super::wishes::{LateWish, Reopen};
 use crate::fleet::{Action, Registry, Timing};
-use crate::runtime::{Input, RunError, Shares, UnsettledCount};
+use crate::runtime::{RunError, Shares, UnsettledCount};
 use crate::store::{AppendError, EventStore, ReadError};
 use crate::telemetry::{FleetMetrics, Projects, StoreMetrics};
-use cairn_engine::{Rejection, State};
 use cairn_model::{RunId, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
 use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{RunOrders, ToAgent, WireOrder};
 use cairn_shared::transport::{Address, Delivery, Health, SubscribeError, Transport};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,14 +32,8 @@ use tokio_util::sync::CancellationToken;
 /// Messages of agents that may be read and not settled: some batches of every agent of a large fleet.
 const WINDOW: u16 = 1_024;
 
-/// How long an end in good order may take: appends under way, and the last orders.
-const ENDING_MAY_TAKE: Duration = Duration::from_secs(10);
-
 /// How often the fleet is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Attempts of an agent that are shown.
-const SHOWN_ATTEMPTS: usize = 100;
 
 /// What a coordinator is made of.
 pub struct ServiceConfig {
@@ -105,8 +99,8 @@ pub struct Service {
     pub(super) side_log: SideLog,
     pub(super) runs: HashMap<RunId, Active>,
     pub(super) loops: JoinSet<LoopEnd>,
-    /// Runs that are not over and could not be read at the start: their tasks may run, and are left alone.
-    pub(super) unread: HashSet<String>,
+    /// Runs that are not over and could not be read at the start, and why: their tasks may run, and are left alone.
+    pub(super) unread: BTreeMap<String, String>,
     pub(super) submissions: Submissions,
     /// What agents said last that they hold, for those who look.
     pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
@@ -119,7 +113,7 @@ pub struct Service {
     pub(super) ready: mpsc::Sender<Ready>,
     made: mpsc::Receiver<Ready>,
     notes: mpsc::UnboundedReceiver<Note>,
-    health: watch::Receiver<Health>,
+    pub(super) health: watch::Receiver<Health>,
     /// Messages of agents come.
     listens: bool,
 }
@@ -167,7 +161,7 @@ impl Service {
             side_log,
             runs: HashMap::new(),
             loops: JoinSet::new(),
-            unread: HashSet::new(),
+            unread: BTreeMap::new(),
             submissions: Submissions::default(),
             holds: HashMap::new(),
             named: HashMap::new(),
@@ -178,6 +172,7 @@ impl Service {
             notes,
             config,
         };
+        service.registry.remember_drained(side_log::drained(&*service.config.store).await?);
         service.take_over_all().await?;
         Ok(service)
     }
@@ -332,41 +327,6 @@ impl Service {
         drop(self.post.say(agent, &ToAgent::Orders(orders), trace));
     }
 
-    /// A run's loop has ended: the run is over, or another coordinator owns it.
-    fn ended(&mut self, end: LoopEnd) -> Result<(), ServiceError> {
-        let LoopEnd { run, state, result, mut left, mut coming } = end;
-        let trace = self.runs.remove(&run).map(|active| active.trace);
-        while let Ok(input) = coming.try_recv() {
-            left.push_back(input);
-        }
-        // What is shown is durable. After a failure it may not be: then whoever asked hears that the run is ending.
-        if result.is_ok() {
-            left.into_iter().for_each(|input| answer_late(input, &state));
-        }
-        match result {
-            Ok(()) if !state.run().status.is_final() => Ok(()),
-            Ok(()) => {
-                let status = state.run().status.name();
-                tracing::info!(%run, status, trace = trace.map(|trace| display(trace.id())), "run ended");
-                for agent in state.agents().iter().filter(|agent| !agent.is_pool()) {
-                    let (id, incarnation) = (&agent.spec.id, agent.spec.incarnation);
-                    let epoch = state.run().epoch;
-                    self.order(id, incarnation, &run.to_string(), epoch, WireOrder::Forget, trace);
-                }
-                self.submissions.keep(run, state);
-                Ok(())
-            }
-            Err(RunError::Store {
-                source: AppendError::Conflict { .. } | AppendError::Fenced { .. },
-                ..
-            }) => {
-                tracing::warn!(%run, "another coordinator owns the run now");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Leases are counted only while agents can be heard.
     fn judge_health(&mut self) {
         let health = self.health.borrow_and_update().clone();
@@ -407,70 +367,6 @@ impl Service {
             Request::Health(reply) => drop(reply.send(self.health_view())),
         }
     }
-
-    fn agents(&self, shown_attempts: usize) -> Vec<AgentView> {
-        let now = self.config.clock.now();
-        let view = |member: &crate::fleet::Member| {
-            let held = self.holds.get(&member.spec.id).map(Vec::as_slice).unwrap_or_default();
-            let name = |(run, task, attempt): &(String, TaskIndex, u32)| {
-                let plan = RunId::parse(run).and_then(|run| Some(&self.runs.get(&run)?.plan));
-                let task =
-                    plan.filter(|plan| task.get() < plan.task_count()).map(|plan| plan.task_name(*task));
-                format!("{run} {}.{attempt}", task.as_deref().unwrap_or("?"))
-            };
-            let state = match (member.is_lost, member.takes_work()) {
-                (true, _) => "lost",
-                (false, false) => "draining",
-                (false, true) if self.registry.is_silent(member, now) => "silent",
-                (false, true) => "joined",
-            };
-            AgentView {
-                id: member.spec.id.clone(),
-                state,
-                incarnation: member.spec.incarnation,
-                version: member.version.clone(),
-                slots: member.spec.slots,
-                slots_used: u32::try_from(held.len()).unwrap_or(u32::MAX).min(member.spec.slots),
-                resources: member
-                    .spec
-                    .resources
-                    .iter()
-                    .map(|(name, amount)| (name.clone(), units(*amount)))
-                    .collect(),
-                labels: member.spec.labels.clone(),
-                joined_at: member.joined_at.to_string(),
-                heard_seconds_ago: now.since(member.heard_at).as_secs_f64(),
-                attempts: held.iter().take(shown_attempts).map(name).collect(),
-            }
-        };
-        self.registry.members().map(view).collect()
-    }
-
-    fn health_view(&self) -> HealthView {
-        let store = match self.config.store.stopped() {
-            None => ("store", true, "takes events".to_owned()),
-            Some(stopped) => ("store", false, stopped.to_string()),
-        };
-        let transport = match &*self.health.borrow() {
-            Health::Up(broker) => ("transport", true, broker.to_string()),
-            Health::Down(cause) => ("transport", false, cause.to_string()),
-            Health::Blocked(cause) => ("transport", false, format!("blocked: {cause}")),
-        };
-        let there = self.registry.members().filter(|member| !member.is_lost).count();
-        let agents = ("agents", there > 0, format!("{there} in the fleet"));
-        HealthView { is_ready: store.1 && transport.1, checks: vec![store, transport, agents] }
-    }
-
-    /// Lets go of all runs; what was decided is made durable first.
-    async fn end(&mut self) {
-        for active in self.runs.values() {
-            active.send(Input::LetGo);
-        }
-        let all_ended = async { while self.loops.join_next().await.is_some() {} };
-        if tokio::time::timeout(ENDING_MAY_TAKE, all_ended).await.is_err() {
-            tracing::warn!("not all runs could be let go of in time; nothing that was recorded is lost");
-        }
-    }
 }
 
 /// Listens to agents; what else there is to hear is left to others until then.
@@ -488,28 +384,4 @@ async fn next(inbox: &mut Option<mpsc::Receiver<Delivery>>) -> Option<Delivery> 
         Some(inbox) => inbox.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Answers what was asked of a run whose loop had ended.
-fn answer_late(input: Input, state: &State) {
-    match input {
-        Input::Look(look) => look(state),
-        Input::Command { reply, .. } => {
-            let run = state.run();
-            // Whoever asked may have gone away.
-            let _ = reply.send(Err(Rejection::RunEnded { run: run.id.clone(), status: run.status }));
-        }
-        Input::Heard(heard) => {
-            if let Some(receipt) = heard.receipt {
-                receipt.acknowledge();
-            }
-        }
-        Input::Reports(_) | Input::Held { .. } | Input::Lost { .. } | Input::LetGo => {}
-    }
-}
-
-/// From thousandths.
-#[expect(clippy::cast_precision_loss, reason = "amounts of a machine")]
-fn units(thousandths: u64) -> f64 {
-    thousandths as f64 / 1000.0
 }

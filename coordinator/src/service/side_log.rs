@@ -1,10 +1,12 @@
 //! The streams beside the runs: what became of the fleet (`fleet`), and who did what (`audit`).
 
+use crate::codec::expand;
 use crate::runtime::new_id;
-use crate::store::{Append, AppendError, EventStore, NewRecord, StreamId, Ticket};
+use crate::store::{Append, AppendError, Cursor, EventStore, NewRecord, ReadError, StreamId, Ticket};
 use cairn_shared::clock::Clock;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A fact about the fleet, or about who used the coordinator. Its name and its fields are its stored form.
@@ -81,6 +83,33 @@ impl SideLog {
             body: body.to_string(),
         };
         self.store.submit(Append { epoch: stream.epoch, records: vec![record] })
+    }
+}
+
+/// The agents that were to be given nothing new when the log ended. The stream of the fleet is read whole, which is
+/// some hundred bytes for each agent that came or went.
+pub(super) async fn drained(store: &dyn EventStore) -> Result<BTreeSet<String>, ReadError> {
+    let mut drained = BTreeSet::new();
+    let mut cursor = Cursor::stream(StreamId::new("fleet"), 1);
+    loop {
+        let page = store.read(&mut cursor).await?;
+        if page.is_empty() {
+            return Ok(drained);
+        }
+        for record in &page {
+            let expanded = expand(record, |event| {
+                let agent =
+                    event.event_data.get("agent").and_then(|name| serde_json::from_str(name.get()).ok());
+                match (event.event_type, agent) {
+                    ("AgentDrained", Some(agent)) => drop(drained.insert(agent)),
+                    ("AgentUndrained", Some(agent)) => drop(drained.remove::<String>(&agent)),
+                    _ => {}
+                }
+            });
+            if let Err(error) = expanded {
+                tracing::error!(%error, position = record.position, "a fact about the fleet cannot be read");
+            }
+        }
     }
 }
 

@@ -256,7 +256,7 @@ impl Service {
                     Ok(Ok(loaded)) => self.take_over(run, loaded, None).await?,
                     Ok(Err(error)) => {
                         tracing::error!(%run, %error, "a run cannot be read, and is left alone");
-                        self.unread.insert(run.to_string());
+                        self.unread.insert(run.to_string(), error.to_string());
                     }
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }

@@ -8,12 +8,12 @@ use cairn_shared::transport::Health;
 use metrics::{Counter, Gauge, counter, gauge};
 
 /// The states of [`AgentView`].
-const STATES: [&str; 4] = ["joined", "draining", "silent", "lost"];
+const STATES: [&str; 5] = ["joined", "draining", "silent", "lost", "left"];
 
 /// Metrics of the fleet.
 #[derive(Clone)]
 pub struct FleetMetrics {
-    agents: [Gauge; 4],
+    agents: [Gauge; 5],
     slots_used: Gauge,
     slots_free: Gauge,
     leases_expired: Counter,
@@ -46,7 +46,7 @@ impl FleetMetrics {
         for (state, gauge) in STATES.iter().zip(&self.agents) {
             gauge.set(agents.iter().filter(|agent| agent.state == *state).count() as f64);
         }
-        let there = || agents.iter().filter(|agent| agent.state != "lost");
+        let there = || agents.iter().filter(|agent| !matches!(agent.state, "lost" | "left"));
         let used: u32 = there().map(|agent| agent.slots_used.min(agent.slots)).sum();
         // One that drains takes nothing: its free slots are nobody's.
         let open = there().filter(|agent| agent.state != "draining");

@@ -265,9 +265,11 @@ fn the_fleet_is_counted_by_state() {
             view("silent", 4, 4),
             view("draining", 8, 2),
             view("lost", 16, 3),
+            view("left", 32, 0),
         ]);
         assert_eq!(bench.value("cairn_agents{state=\"joined\"}"), Some(1.0));
         assert_eq!(bench.value("cairn_agents{state=\"lost\"}"), Some(1.0));
+        assert_eq!(bench.value("cairn_agents{state=\"left\"}"), Some(1.0));
         assert_eq!(bench.value("cairn_agent_slots{state=\"used\"}"), Some(7.0));
         assert_eq!(bench.value("cairn_agent_slots{state=\"free\"}"), Some(3.0), "not those that drain");
         metrics.leases_expired(2);

@@ -1,11 +1,11 @@
 //! What a run does when agents and coordinators come and go.
 
 use crate::rig::{Agent, Coordinator, soon, state, transport};
-use cairn_coordinator::service::{Wish, WishError};
+use cairn_coordinator::service::{Request, Wish, WishError};
 use cairn_engine::{RunStatus, TaskStatus};
 use cairn_model::TaskIndex;
 use cairn_shared::message::trace::TraceContext;
-use cairn_shared::message::wire::{Attempt, ToAgent, WireOrder, WireReportKind};
+use cairn_shared::message::wire::{Attempt, ToAgent, ToCoordinator, WireOrder, WireReportKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -273,5 +273,86 @@ async fn all_that_is_said_of_a_run_is_one_trace_whoever_owns_it() {
         let run = agent.orders().await.run;
         assert_eq!(agent.trace, Some(traces[&run].to_string()), "to the last word");
     }
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_read_is_named_and_its_ends_are_kept_for_later() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    let run = coordinator.submit("version: 1\nproject: apollo\ntasks: [{id: a, exec: [x]}]\n").await;
+    let (_, offer) = agent.offer().await;
+    coordinator.crash().await;
+    let plans = state.join("plans");
+    std::fs::rename(&plans, state.join("hidden")).expect("the plan is away");
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    agent.holds.insert(run.clone(), vec![Attempt { task: offer.task, attempt: offer.attempt }]);
+    agent.hello().await;
+    // What comes in answer to the heartbeat comes after what would have come to the report.
+    loop {
+        match agent.heard().await {
+            ToAgent::Orders(orders) => {
+                let told = |order: &WireOrder| matches!(order, WireOrder::Acknowledge(_) | WireOrder::Forget);
+                assert!(!orders.orders.iter().any(told), "{orders:?}");
+            }
+            ToAgent::Introduce => agent.hello().await,
+            ToAgent::Welcome(_) => {
+                agent.finish(&run, &offer).await;
+                agent.heartbeat().await;
+            }
+            ToAgent::HeartbeatHeard { .. } => break,
+            ToAgent::Drain | ToAgent::Undrain => {}
+        }
+    }
+    let health = coordinator.handle.ask(Request::Health).await.expect("it serves");
+    let (_, is_good, message) = health.checks.iter().find(|check| check.0 == "runs").expect("it is checked");
+    assert!(!is_good && message.contains(&run) && message.contains("plan"), "{message}");
+    assert!(health.is_ready, "others go on");
+    coordinator.stop().await;
+    std::fs::rename(state.join("hidden"), &plans).expect("the plan is back");
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    agent.hello().await;
+    agent.finish(&run, &offer).await;
+    assert_eq!(agent.work_until(coordinator.ended(&run)).await, RunStatus::Completed);
+    assert_eq!(coordinator.events(&state).iter().filter(|(kind, _)| kind == "TaskDispatched").count(), 1);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlives_a_restart_of_coordinator_and_agent() {
+    let ((_keep, state), transport) = (state(), transport());
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 1).await;
+    assert!(matches!(agent.heard().await, ToAgent::Welcome(_)));
+    let drain =
+        |drain| move |reply| Request::Drain { agent: "a1".to_owned(), drain, user: "ada".to_owned(), reply };
+    coordinator.handle.ask(drain(true)).await.expect("it serves").expect("it is there");
+    coordinator.crash().await;
+    drop(agent);
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    let mut agent = Agent::join(&transport, "a1", 2).await;
+    agent.heartbeat().await;
+    soon(async { while agent.heard().await != ToAgent::Drain {} }).await;
+    let agents = coordinator.handle.ask(Request::Agents).await.expect("it serves");
+    assert_eq!((agents[0].state, agents[0].incarnation), ("draining", 2));
+    coordinator.handle.ask(drain(false)).await.expect("it serves").expect("it is there");
+    coordinator.stop().await;
+    let coordinator = Coordinator::start(&state, transport.clone(), LEASE).await;
+    agent.hello().await;
+    let run = coordinator.submit(THREE).await;
+    assert_eq!(agent.work_until(coordinator.ended(&run)).await, RunStatus::Completed);
+    let goodbye = ToCoordinator::Goodbye { agent: "a1".to_owned(), incarnation: 2 };
+    agent.say(&goodbye).await;
+    let left = async {
+        loop {
+            let agents = coordinator.handle.ask(Request::Agents).await.expect("it serves");
+            if agents[0].state == "left" {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(left).await;
     coordinator.stop().await;
 }

@@ -212,7 +212,7 @@ impl Agent {
         agent
     }
 
-    async fn hello(&mut self) {
+    pub async fn hello(&mut self) {
         let hello = Hello {
             agent: self.id.clone(),
             incarnation: self.incarnation,

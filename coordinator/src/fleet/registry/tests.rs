@@ -197,3 +197,40 @@ fn what_an_agent_says_that_it_has_is_bounded() {
     let spec = &bench.registry.member("a1").unwrap().spec;
     assert_eq!((spec.slots, spec.resources.len(), spec.labels.len()), (MAX_SLOTS, MAX_ENTRIES, 0));
 }
+
+#[test]
+fn who_said_goodbye_has_left_and_what_is_gone_is_forgotten_after_a_while() {
+    let mut bench = Bench::joined();
+    bench.registry.goodbye("a1", 1, &mut bench.actions);
+    assert!(bench.registry.member("a1").is_some_and(|member| member.is_lost && member.has_left));
+    let looks = |bench: &mut Bench, after: Duration| {
+        bench.registry.tick(at(0).plus(after), &mut bench.actions);
+        bench.registry.member("a1").is_some()
+    };
+    assert!(looks(&mut bench, LEFT_KNOWN_FOR));
+    assert!(!looks(&mut bench, LEFT_KNOWN_FOR + Duration::from_secs(1)));
+    let mut bench = Bench::joined();
+    bench.wait(1, 11);
+    assert!(bench.registry.member("a1").is_some_and(|member| member.is_lost && !member.has_left));
+    assert!(looks(&mut bench, LOST_KNOWN_FOR));
+    assert!(!looks(&mut bench, LOST_KNOWN_FOR + Duration::from_secs(1)));
+    bench.take();
+    bench.registry.hello(hello(1), at(100_000), &mut bench.actions);
+    assert_eq!(bench.take(), ["joined", "welcome"], "it may come back");
+}
+
+#[test]
+fn a_drain_is_remembered_of_who_comes_later_until_it_is_taken_back() {
+    let mut bench = Bench::new();
+    bench.registry.remember_drained(["a1".to_owned(), "no agent".to_owned()]);
+    bench.registry.hello(hello(1), at(0), &mut bench.actions);
+    assert!(bench.registry.member("a1").is_some_and(|member| member.is_drained));
+    bench.registry.heartbeat(&beat(1, 1), at(1), &mut bench.actions);
+    assert_eq!(bench.take(), ["joined", "welcome", "drain", "heard"]);
+    let mut gone = Bench::new();
+    gone.registry.remember_drained(["a1".to_owned()]);
+    assert!(gone.registry.drain("a1", false, &mut gone.actions), "it is not there, and the wish is");
+    assert!(!gone.registry.drain("a1", false, &mut gone.actions));
+    gone.registry.hello(hello(1), at(0), &mut gone.actions);
+    assert!(gone.registry.member("a1").is_some_and(Member::takes_work));
+}
