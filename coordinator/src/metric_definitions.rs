@@ -11,6 +11,8 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub const TASKS_TOTAL: &str = "cairn_tasks_total";
 /// Tasks of runs that have not ended.
 pub const TASKS: &str = "cairn_tasks";
+/// Tasks that no agent could run.
+pub const TASKS_UNPLACEABLE: &str = "cairn_tasks_unplaceable";
 /// How long attempts ran.
 pub const TASK_DURATION_SECONDS: &str = "cairn_task_duration_seconds";
 /// From ready to started.
@@ -83,9 +85,14 @@ const fn histogram(name: &'static str, help: &'static str) -> Definition {
 }
 
 /// All of them.
-pub const ALL: [Definition; 19] = [
+pub const ALL: [Definition; 20] = [
     counter(TASKS_TOTAL, &["status"], "Tasks that ended since the process started, by how."),
     gauge(TASKS, &["status"], "Tasks of runs that have not ended, by where they stand."),
+    gauge(
+        TASKS_UNPLACEABLE,
+        &[],
+        "Tasks that wait although agents are there, because none of these could ever run them.",
+    ),
     histogram(
         TASK_DURATION_SECONDS,
         "How long the last attempt of a task ran that completed or failed for good.",

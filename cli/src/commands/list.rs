@@ -75,6 +75,7 @@ fn row(run: &RunOverview) -> RunRow {
         project: run.run.project().to_owned(),
         status: run.status,
         interrupted: run.interrupted,
+        cancelling: run.cancelling,
         progress: run.progress(),
         tasks_total: run.tasks,
         tasks_completed: run.completed,
@@ -144,6 +145,7 @@ fn text(runs: &[RunRow], style: &Style) -> String {
     rows.extend(runs.iter().map(|run| {
         let took = match run.duration_seconds {
             Some(took) => duration(seconds(took)),
+            None if run.cancelling => "cancelling".to_owned(),
             None if run.interrupted => "interrupted".to_owned(),
             None => String::new(),
         };

@@ -10,6 +10,9 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// What somebody wished of a run, or a part of it, that is to end.
+pub const TO_BE_CANCELLED: &str = "to be cancelled";
+
 /// What a person is told of an event. Of most types nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -158,7 +161,7 @@ impl Change {
             "RunPaused" | "MilestonePaused" | "TaskPaused" => steered("paused"),
             "RunResumed" | "MilestoneResumed" | "TaskResumed" => steered("resumed"),
             "RunCancelRequested" | "MilestoneCancelRequested" | "TaskCancelRequested" => {
-                steered("to be cancelled")
+                steered(TO_BE_CANCELLED)
             }
             "RunInterrupted" => Self::Interrupted { reason: text("reason").unwrap_or_default() },
             _ => return None,

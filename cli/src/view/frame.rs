@@ -87,8 +87,8 @@ pub struct Frame {
     pub lines: Vec<RunningLine>,
     /// The time left as it seems.
     pub left: Option<Duration>,
-    /// Why it is being stopped.
-    pub interrupted: Option<Box<str>>,
+    /// What is said of its being stopped, if it is.
+    pub stopping: Option<String>,
 }
 
 impl Frame {
@@ -98,7 +98,7 @@ impl Frame {
         milestones: &[MilestoneView],
         running: (usize, Vec<RunningLine>),
         left: Option<Duration>,
-        interrupted: Option<&str>,
+        stopping: Option<String>,
     ) -> Self {
         let mut sum = MilestoneView::default();
         milestones.iter().for_each(|milestone| sum.add(milestone));
@@ -118,7 +118,7 @@ impl Frame {
             more_milestones,
             running: running.0,
             lines: running.1,
-            interrupted: interrupted.map(Into::into),
+            stopping,
         }
     }
 

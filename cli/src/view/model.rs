@@ -101,7 +101,9 @@ impl Model {
             .map(|(task, view)| RunningLine { name: self.plan.task_name(*task), view: (*view).clone() });
         let lines = lines.collect();
         let left = self.time_left(now);
-        Frame::new(&self.run, &self.milestones, (running.len(), lines), left, self.interrupted.as_deref())
+        let stopping = self.interrupted.as_ref();
+        let stopping = stopping.map(|reason| format!("{reason}: stopping what runs; once more kills it"));
+        Frame::new(&self.run, &self.milestones, (running.len(), lines), left, stopping)
     }
 
     /// The time left as it seems: at the speed so far, no less than what runs alone would need.

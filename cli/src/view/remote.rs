@@ -1,6 +1,6 @@
 //! What is shown of a run that a coordinator works on: its status once, then its events.
 
-use super::change::Change;
+use super::change::{Change, TO_BE_CANCELLED};
 use super::frame::{Frame, MilestoneView, RunningLine, RunningView};
 use super::{Screen, has_picture, lines, screen};
 use crate::context::Context;
@@ -29,6 +29,8 @@ struct Model {
     /// Where tasks stand that are not pending.
     tasks: HashMap<String, TaskStatus>,
     running: HashMap<String, RunningView>,
+    /// Somebody asked for the end of all of it.
+    cancelling: bool,
     /// When the picture began, and how much was done then.
     began: Option<(Timestamp, u32)>,
 }
@@ -68,7 +70,7 @@ fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
 
 impl Model {
     fn new(status: &StatusBody, now: Timestamp) -> Self {
-        let mut model = Self { run: status.run.clone(), ..Self::default() };
+        let mut model = Self { run: status.run.clone(), cancelling: status.cancelling, ..Self::default() };
         for row in &status.milestones {
             let total = u32::try_from(row.tasks_total).unwrap_or(u32::MAX);
             model.by_id.insert(row.id.clone(), model.milestones.len());
@@ -126,6 +128,7 @@ impl Model {
             Change::Retried { task, .. } | Change::Reopened { task, .. } | Change::Expired { task, .. } => {
                 self.set(&task, TaskStatus::Pending);
             }
+            Change::Steered { what: TO_BE_CANCELLED, part: None, .. } => self.cancelling = true,
             Change::Submitted { .. }
             | Change::Milestone { .. }
             | Change::Steered { .. }
@@ -162,7 +165,8 @@ impl Model {
         let lines = running.iter().take(Frame::running_lines(0));
         let lines = lines.map(|(name, view)| RunningLine { name: (*name).clone(), view: (*view).clone() });
         let lines = lines.collect();
-        Frame::new(&self.run, &self.milestones, (running.len(), lines), self.time_left(now), None)
+        let stopping = self.cancelling.then(|| "cancelling: what runs is being ended".to_owned());
+        Frame::new(&self.run, &self.milestones, (running.len(), lines), self.time_left(now), stopping)
     }
 
     /// The time left as it seems, at the speed since the picture began.
@@ -241,5 +245,14 @@ mod tests {
         let failed = Change::Failed { task: "build/c".to_owned(), attempt: 1, message, took };
         model.take(failed, second(22));
         assert_eq!(shown(&model, 30), (2, 1, 0, None));
+        let wish = |part: Option<&str>| Change::Steered {
+            what: TO_BE_CANCELLED,
+            part: part.map(str::to_owned),
+            reason: String::new(),
+        };
+        model.take(wish(Some("build/c")), second(31));
+        assert_eq!(model.frame(second(31)).stopping, None);
+        model.take(wish(None), second(31));
+        assert!(model.frame(second(31)).stopping.is_some_and(|says| says.starts_with("cancelling")));
     }
 }

@@ -91,9 +91,7 @@ fn picture(frame: &Frame, now: Timestamp, columns: usize, style: &Style) -> Vec<
         let _ = write!(head, "  about {} left", style::duration(left));
     }
     let mut lines = vec![head];
-    if let Some(reason) = &frame.interrupted {
-        lines.push(format!("{reason}: stopping what runs; once more kills it"));
-    }
+    lines.extend(frame.stopping.clone());
     lines.extend(milestones.iter().map(|one| bar(&one.id, one.done(), one.total)));
     if frame.more_milestones > 0 {
         lines.push(format!("  and {} more milestones", frame.more_milestones));

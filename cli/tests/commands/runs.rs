@@ -86,6 +86,7 @@ fn status_as_json_keeps_the_contract() {
     assert_eq!(
         keys,
         [
+            "cancelling",
             "counts",
             "critical_path",
             "finished_at",

@@ -45,9 +45,9 @@ pub use decide::{Decision, Rejection, decide, has_work, next_deadline};
 pub use effect::{Effect, react, recover};
 pub use image::{IMAGE_FORM, Image, ImageRef};
 pub use loan::{Loan, Taken};
-pub use order::{Class, ClassIndex, Order, path_weight};
+pub use order::{Class, ClassIndex, Order, describe_amount, path_weight};
 pub use retry::delay as retry_delay;
-pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run};
+pub use schedule::{MAX_EVENTS_PER_DECISION, could_ever_run, takers, unplaceable};
 pub use state::{AgentState, MilestoneState, RunState, State, TaskState};
 pub use status::{MilestoneStatus, RunStatus, TaskStatus};
 

@@ -137,18 +137,22 @@ impl Class {
     /// What it asks for, in words.
     #[must_use]
     pub fn describe(&self) -> String {
-        let amount = |(name, thousandths): &(String, u64)| {
-            let whole = thousandths / 1000;
-            if name == MEMORY {
-                return format!("{name} {} MiB", whole.div_ceil(1 << 20));
-            }
-            match thousandths % 1000 {
-                0 => format!("{name} {whole}"),
-                part => format!("{name} {whole}.{}", format!("{part:03}").trim_end_matches('0')),
-            }
-        };
+        let amount = |(name, thousandths): &(String, u64)| describe_amount(name, *thousandths);
         let mut words: Vec<String> = self.resources.iter().map(amount).collect();
         words.extend(self.requires.iter().map(|(label, value)| format!("label {label}={value}")));
         if words.is_empty() { "a free slot".to_owned() } else { words.join(", ") }
+    }
+}
+
+/// So much of a resource, in words.
+#[must_use]
+pub fn describe_amount(name: &str, thousandths: u64) -> String {
+    let whole = thousandths / 1000;
+    if name == MEMORY {
+        return format!("{name} {} MiB", whole.div_ceil(1 << 20));
+    }
+    match thousandths % 1000 {
+        0 => format!("{name} {whole}"),
+        part => format!("{name} {whole}.{}", format!("{part:03}").trim_end_matches('0')),
     }
 }

@@ -78,7 +78,6 @@ impl ReadySet {
     }
 
     /// How many numbers are in. Linear in the bound.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.levels[0].iter().map(|word| word.count_ones() as usize).sum()
     }

@@ -40,6 +40,23 @@ fn class_could_ever_run(state: &State, class: ClassIndex) -> bool {
     state.agents().iter().any(|agent| !agent.lost && agent.takes_offers() && agent.fits[class])
 }
 
+/// Agents that are there and are offered work. A pool without members is nobody.
+pub fn takers(state: &State) -> impl Iterator<Item = &AgentState> + Clone {
+    let has_room = |agent: &AgentState| agent.spec.slots > 0 || agent.spec.timers > 0;
+    state.agents().iter().filter(move |agent| !agent.lost && agent.takes_offers() && has_room(agent))
+}
+
+/// Tasks that could run, were there an agent for them, where agents are there and none could ever run them: of each
+/// class the first, and how many they are.
+#[must_use]
+pub fn unplaceable(state: &State) -> Vec<(TaskIndex, usize)> {
+    if state.held() || takers(state).next().is_none() {
+        return Vec::new();
+    }
+    let hopeless = (0..state.order.classes().len()).filter(|class| !class_could_ever_run(state, *class));
+    hopeless.filter_map(|class| Some((state.ready_first(class)?, state.facts.ready[class].len()))).collect()
+}
+
 /// Dispatches ready tasks as far as there is room, within the bound of a decision.
 pub(crate) fn dispatch(state: &mut State, now: Timestamp, events: &mut Vec<Event>) {
     if state.held() || state.agents().iter().all(|agent| agent.lost) {

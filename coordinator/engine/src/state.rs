@@ -76,6 +76,12 @@ impl TaskState {
         self.flags & GRANTED != 0
     }
 
+    /// Whether somebody asked for the end of this task, and it has not ended yet.
+    #[must_use]
+    pub const fn is_cancelling(&self) -> bool {
+        self.flags & CANCELLING != 0
+    }
+
     pub(crate) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

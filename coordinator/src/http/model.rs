@@ -54,6 +54,9 @@ pub struct RunRow {
     pub status: RunStatus,
     /// It was stopped, to be continued later.
     pub interrupted: bool,
+    /// Somebody asked for its end, which has not come yet.
+    #[serde(default)]
+    pub cancelling: bool,
     /// The share of its tasks that is done, from 0 to 1.
     pub progress: f64,
     /// Tasks of its plan.
@@ -94,6 +97,9 @@ pub struct StatusBody {
     /// Where it stands: `active`, `paused`, `completed`, `failed` or `cancelled`.
     #[schema(value_type = String, example = "active")]
     pub status: RunStatus,
+    /// Somebody asked for its end, which has not come yet.
+    #[serde(default)]
+    pub cancelling: bool,
     /// The share of its tasks that is done, from 0 to 1.
     pub progress: f64,
     /// Its complexity score and what that says.
@@ -151,6 +157,9 @@ pub struct TaskRow {
     /// `pending`, `ready`, `dispatched`, `in_progress`, `completed`, `failed`, `skipped` or `cancelled`.
     #[schema(value_type = String, example = "completed")]
     pub status: TaskStatus,
+    /// Somebody asked for its end, which has not come yet; left out where nobody did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
     /// The number of its newest attempt; 0 if there was none.
     pub attempt: u32,
     /// The agent of its newest attempt.
@@ -165,7 +174,7 @@ pub struct TaskRow {
     pub finished_at: Option<String>,
     /// How long its last attempt took.
     pub duration_seconds: Option<f64>,
-    /// Why it failed, why it waits for another attempt, or why it is skipped.
+    /// Why it failed, why it waits for another attempt or for an agent that could run it, or why it is skipped.
     pub error: Option<FailureBody>,
 }
 

@@ -8,6 +8,7 @@
 
 mod difference;
 mod explain;
+mod misfit;
 mod path;
 mod score;
 
@@ -15,6 +16,7 @@ pub use difference::differences;
 pub use explain::{
     AgentRoom, Explanation, FailureView, MAX_LISTED, Need, Reason, ResourceRoom, Waiting, explain_task,
 };
+pub use misfit::misfit;
 pub use path::{CriticalPath, Timing, critical_path, level_sizes, run_critical_path};
 pub use score::{
     COORDINATION_WEIGHT, Coordination, Profile, Scale, Score, Terms, USERS_WINDOW_SECONDS, coordination,

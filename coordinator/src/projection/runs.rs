@@ -21,6 +21,8 @@ pub struct RunOverview {
     pub status: RunStatus,
     /// It was stopped, to be continued later.
     pub interrupted: bool,
+    /// Somebody asked for its end, which has not come yet.
+    pub cancelling: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// When its first task was dispatched or done.
@@ -131,6 +133,7 @@ impl RunsFold {
             plan_name: submitted.plan_name,
             status: RunStatus::Active,
             interrupted: false,
+            cancelling: false,
             submitted_at,
             started_at: None,
             finished_at: None,
@@ -160,6 +163,7 @@ impl RunOverview {
             "RunReopened" => {
                 (self.status, self.finished_at, self.interrupted) = (RunStatus::Active, None, false);
             }
+            "RunCancelRequested" => self.cancelling = true,
             "RunPaused" => self.status = RunStatus::Paused,
             "RunResumed" => (self.status, self.interrupted) = (RunStatus::Active, false),
             "RunInterrupted" => self.interrupted = true,
@@ -189,7 +193,7 @@ impl RunOverview {
     }
 
     fn end(&mut self, status: RunStatus, head: &Head<'_>) {
-        (self.status, self.finished_at) = (status, head.at());
+        (self.status, self.finished_at, self.cancelling) = (status, head.at(), false);
     }
 }
 
@@ -294,6 +298,7 @@ mod tests {
         records(&mut encoder, &state, &events, 9).iter().for_each(|record| fold.take(record));
         // What is with the agent is not cancelled before it says so.
         assert_eq!((fold.runs()[0].cancelled, fold.runs()[0].status), (1, RunStatus::Paused));
+        assert!(fold.runs()[0].cancelling);
     }
 
     #[test]
@@ -318,6 +323,7 @@ mod tests {
             (ended.status, ended.failed, ended.skipped, ended.completed),
             (RunStatus::Failed, 1, 1, 2)
         );
+        assert!(!ended.cancelling);
         let again = say(&mut state, 4, Command::Retry { scope: Scope::Run, downstream: false });
         assert_eq!(
             (again.status, again.failed, again.skipped, again.completed),

@@ -1,8 +1,8 @@
 //! The status of a run, in the form that the contract promises.
 
-use crate::insight::{FailureView, run_critical_path};
+use crate::insight::{FailureView, misfit, run_critical_path};
 use cairn_engine::{MilestoneStatus, RunStatus, State, TaskStatus};
-use cairn_model::{MilestoneIndex, TaskIndex, Timestamp};
+use cairn_model::{FailureKind, MilestoneIndex, TaskIndex, Timestamp};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
@@ -17,6 +17,7 @@ pub struct StatusView<'a> {
     run: &'a str,
     project: &'a str,
     status: RunStatus,
+    cancelling: bool,
     progress: f64,
     scale: Option<()>,
     pattern: &'static str,
@@ -43,6 +44,7 @@ impl<'a> StatusView<'a> {
             run: &run.id,
             project: &plan.project,
             status: run.status,
+            cancelling: run.cancelling && !run.status.is_final(),
             progress: progress(state),
             scale: None,
             pattern: "direct",
@@ -165,6 +167,9 @@ pub struct TaskView<'a> {
     pub id: String,
     /// Where it stands.
     pub status: TaskStatus,
+    /// Somebody asked for its end, which has not come yet; left out where nobody did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
     /// The number of the newest attempt; 0 if there was none.
     pub attempt: u32,
     /// The agent of the newest attempt.
@@ -176,7 +181,7 @@ pub struct TaskView<'a> {
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
     duration_seconds: Option<f64>,
-    /// Why it failed, why it waits for another attempt, or why it is skipped.
+    /// Why it failed, why it waits for another attempt or for an agent that could run it, or why it is skipped.
     pub error: Option<FailureView>,
 }
 
@@ -201,6 +206,7 @@ impl<'a> TaskView<'a> {
         Self {
             id: state.plan().task_name(task),
             status: row.status,
+            cancelling: row.is_cancelling(),
             attempt: row.attempt,
             agent: row.agent().and_then(|agent| Some(state.agents().get(agent.get())?.spec.id.as_str())),
             exit_code,
@@ -215,6 +221,10 @@ impl<'a> TaskView<'a> {
 
 fn error(state: &State, task: TaskIndex) -> Option<FailureView> {
     match state.task(task).status {
+        TaskStatus::Ready => {
+            let message = misfit(state, task)?;
+            Some(FailureView { kind: FailureKind::Unplaceable.name().into(), message })
+        }
         TaskStatus::Failed | TaskStatus::Pending => state.failure(task).map(FailureView::from),
         TaskStatus::Skipped => {
             let cause = state.task(task).skipped_because_of()?;
@@ -230,7 +240,7 @@ fn error(state: &State, task: TaskIndex) -> Option<FailureView> {
 mod tests {
     use super::*;
     use crate::insight::tests::{agent, command, submitted_state};
-    use cairn_model::{Command, FailureKind, Outcome, Report, ReportKind};
+    use cairn_model::{Command, FailureKind, Outcome, Report, ReportKind, Scope};
     use serde_json::{Value, json};
 
     const PLAN: &str = "
@@ -267,7 +277,8 @@ milestones:
         assert_eq!(
             view(&state),
             json!({
-                "schema": 1, "run": "apollo.1", "project": "apollo", "status": "active", "progress": 0.3,
+                "schema": 1, "run": "apollo.1", "project": "apollo", "status": "active", "cancelling": false,
+                "progress": 0.3,
                 "scale": null, "pattern": "direct", "storage": "file",
                 "submitted_at": "1970-01-01T00:00:00.000000Z", "started_at": "1970-01-01T00:00:01.000000Z",
                 "finished_at": null,
@@ -316,5 +327,32 @@ milestones:
             json!({"kind": "skipped", "message": "build/compile is failed"})
         );
         assert_eq!(view["tasks"][2]["started_at"], Value::Null);
+    }
+
+    #[test]
+    fn a_wish_to_cancel_is_seen_until_it_is_done() {
+        let mut state = submitted_state(PLAN);
+        command(&mut state, 1, agent("local-1", 1, 1_000));
+        command(&mut state, 2, Command::Cancel { scope: Scope::Run, reason: "".into() });
+        let waiting = view(&state);
+        assert_eq!((&waiting["status"], &waiting["cancelling"]), (&json!("active"), &json!(true)));
+        assert_eq!(waiting["tasks"][0]["cancelling"], json!(true), "it is with its agent");
+        assert_eq!(waiting["tasks"][1]["cancelling"], Value::Null, "it has ended");
+        report(&mut state, "build/compile", 3, ended(Outcome::Stopped, 1, 2));
+        let ended = view(&state);
+        assert_eq!((&ended["status"], &ended["cancelling"]), (&json!("cancelled"), &json!(false)));
+        assert_eq!(ended["tasks"][0]["cancelling"], Value::Null);
+    }
+
+    #[test]
+    fn a_task_that_no_agent_could_run_says_why_it_waits() {
+        let plan = PLAN.replace("{id: compile, run: x}", "{id: compile, run: x, requires: {gpu: 'yes'}}");
+        let mut state = submitted_state(&plan);
+        assert_eq!(view(&state)["tasks"][0]["error"], Value::Null, "agents may be on their way");
+        command(&mut state, 1, agent("local-1", 1, 1_000));
+        let waiting = view(&state);
+        assert_eq!(waiting["tasks"][0]["status"], json!("ready"));
+        let error = json!({"kind": "unplaceable", "message": "no agent has label gpu=yes"});
+        assert_eq!((&waiting["tasks"][0]["error"], &waiting["tasks"][1]["error"]), (&error, &Value::Null));
     }
 }

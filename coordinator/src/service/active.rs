@@ -6,7 +6,7 @@ use crate::codec::Encoder;
 use crate::projection::MilestoneFiles;
 use crate::runtime::{Input, RunConfig, RunError, RunLoop, Shares, Update};
 use crate::store::{EventStore, StreamId};
-use crate::telemetry::{FleetMetrics, Projects, RunMetrics, StoreMetrics};
+use crate::telemetry::{FleetMetrics, Projects, RunMetrics, StoreMetrics, Unplaceable};
 use cairn_engine::State;
 use cairn_model::{AgentSpec, Command, Event, Plan, RunId};
 use cairn_shared::clock::Clock;
@@ -168,6 +168,7 @@ fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime
     let (head, notes, run) = (around.head.clone(), around.notes.clone(), run.clone());
     let Measures { projects, store, fleet } = around.metrics.clone();
     let mut metrics = RunMetrics::new(state, &run, PATTERN, &projects);
+    let mut unplaceable = Unplaceable::new(&run);
     let mut stale_reports = 0;
     Box::new(move |update: &Update<'_>| {
         head.send_if_modified(|head| {
@@ -186,6 +187,9 @@ fn observer(run: &RunId, state: &State, around: &Surroundings) -> crate::runtime
             store.appended(update.events.len(), update.append_took);
         }
         metrics.observe(update.state, update.events, update.at);
+        if update.events.is_empty() {
+            unplaceable.observe(update.state, update.at);
+        }
         fleet.stale_reports(update.stale_reports - stale_reports);
         stale_reports = update.stale_reports;
         files.observe(update);

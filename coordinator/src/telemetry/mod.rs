@@ -10,11 +10,13 @@ mod outlook;
 mod projects;
 mod run;
 mod store;
+mod unplaceable;
 
 pub use fleet::FleetMetrics;
 pub use projects::{MAX_DUE_MILESTONES, Projects};
 pub use run::RunMetrics;
 pub use store::StoreMetrics;
+pub use unplaceable::Unplaceable;
 
 #[cfg(test)]
 mod tests;

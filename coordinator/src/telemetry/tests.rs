@@ -5,7 +5,7 @@ use crate::insight::tests::{agent, command, submitted_state};
 use crate::metric_definitions::{ALL, Kind, describe};
 use crate::service::AgentView;
 use cairn_engine::{State, TaskStatus};
-use cairn_model::{Command, Event, FailureKind, Outcome, Report, ReportKind, RunId, Timestamp};
+use cairn_model::{Command, Event, FailureKind, Outcome, Report, ReportKind, RunId, Scope, Timestamp};
 use cairn_shared::telemetry::Metrics;
 use cairn_shared::transport::Health;
 use std::time::Duration;
@@ -328,5 +328,30 @@ fn names_keep_to_the_rules() {
                 assert!(is_listed, "{name} has the label {}, which is not listed", label.0);
             }
         }
+    });
+}
+
+#[test]
+fn tasks_that_no_agent_could_run_are_counted_and_told_once() {
+    let plan =
+        "{version: 1, project: apollo, tasks: [{id: a, run: x, requires: {gpu: a100}}, {id: b, run: x}]}";
+    let (bench, run) = (Bench::new(), RunId::new("apollo", 1));
+    let mut state = submitted_state(plan);
+    let at = |second: i64| Timestamp(second * 1_000_000);
+    bench.with(|| {
+        let mut watch = Unplaceable::new(&run);
+        let value = || bench.value("cairn_tasks_unplaceable");
+        assert!(!watch.observe(&state, at(100)), "nobody is there");
+        command(&mut state, 1, agent("a1", 1, 1_000));
+        assert!(!watch.observe(&state, at(101)) && value() == Some(1.0), "others may join yet");
+        assert!(!watch.observe(&state, at(110)));
+        assert!(watch.observe(&state, at(111)));
+        assert!(!watch.observe(&state, at(200)), "once");
+        command(&mut state, 2, Command::Pause { scope: Scope::Run, reason: "".into() });
+        assert!(!watch.observe(&state, at(201)) && value() == Some(0.0), "it waits for somebody else");
+        command(&mut state, 3, Command::Resume { scope: Scope::Run });
+        assert!(!watch.observe(&state, at(202)) && value() == Some(1.0));
+        drop(watch);
+        assert_eq!(value(), Some(0.0));
     });
 }

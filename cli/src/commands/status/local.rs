@@ -43,6 +43,7 @@ fn page(loaded: &LoadedRun, now: Timestamp, limit: usize) -> Page {
         run: run.id.clone(),
         status: run.status,
         interrupted: run.interrupted,
+        cancelling: run.cancelling && !run.status.is_final(),
         progress: progress(state),
         tasks_total: plan.task_count() as u64,
         counts: TaskStatus::ALL.iter().map(|&status| (status, u64::from(state.count(status)))).collect(),
@@ -120,6 +121,7 @@ fn detail(state: &State, task: TaskIndex, view: &TaskView<'_>, now: Timestamp) -
     let message = state.message(task).map(one_line).unwrap_or_default();
     let error = view.error.as_ref().map(|error| one_line(&error.message));
     match view.status {
+        _ if view.cancelling => "cancelling".to_owned(),
         TaskStatus::InProgress if view.progress > 0.0 => {
             format!("{} {message}", percent(view.progress).trim_start())
         }

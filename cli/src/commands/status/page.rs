@@ -19,6 +19,8 @@ pub struct Page {
     pub status: RunStatus,
     /// It was stopped, to be continued later.
     pub interrupted: bool,
+    /// Somebody asked for its end, which has not come yet.
+    pub cancelling: bool,
     /// The share of it that is done.
     pub progress: f64,
     /// Tasks of the plan.
@@ -163,6 +165,7 @@ impl Page {
         let took = duration(self.finished_at.unwrap_or(self.now).since(self.submitted_at));
         let _ = match self.finished_at {
             Some(at) => writeln!(out, ", ended {} after {took}", moment(at)),
+            None if self.cancelling => writeln!(out, ", cancelling, for {took} so far"),
             None if self.interrupted => writeln!(out, ", interrupted after {took}"),
             None => writeln!(out, ", for {took} so far"),
         };

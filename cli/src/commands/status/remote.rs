@@ -110,6 +110,7 @@ fn page(status: &StatusBody, tasks: &[TaskRow], now: Timestamp, limit: usize) ->
         run: status.run.clone(),
         status: status.status,
         interrupted: false,
+        cancelling: status.cancelling,
         progress: status.progress,
         tasks_total: status.counts.values().sum(),
         submitted_at: Timestamp::parse(&status.submitted_at).unwrap_or(now),
@@ -155,6 +156,7 @@ fn task_line(task: &TaskRow, now: Timestamp) -> TaskLine {
         agent: task.agent.clone(),
         attempt: task.attempt,
         detail: match (task.status, error) {
+            _ if task.cancelling => "cancelling".to_owned(),
             (TaskStatus::InProgress, _) if task.progress > 0.0 => {
                 percent(task.progress).trim_start().to_owned()
             }

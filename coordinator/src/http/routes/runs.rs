@@ -67,6 +67,7 @@ fn row(run: &RunOverview) -> RunRow {
         project: run.run.project().to_owned(),
         status: run.status,
         interrupted: run.interrupted,
+        cancelling: run.cancelling,
         progress: run.progress(),
         tasks_total: run.tasks,
         tasks_completed: run.completed,
