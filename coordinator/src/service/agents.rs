@@ -43,6 +43,7 @@ impl Service {
             Gone::AsPlanned => tracing::info!(agent, "agent left"),
             Gone::Silent | Gone::Reborn => tracing::warn!(agent, reason, "agent lost"),
         }
+        self.post.forget(agent);
         self.holds.remove(agent);
         self.named.remove(agent);
         if gone == Gone::Silent {

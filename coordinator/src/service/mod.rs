@@ -11,6 +11,7 @@
 
 mod active;
 mod agents;
+mod budget;
 pub mod config;
 mod ending;
 mod feed;

@@ -3,6 +3,7 @@
 //! A piece lands where it belongs by its offset, so what comes twice lands on itself, and what comes late finds its
 //! place. A piece that is lost with a broker leaves a hole of zeros.
 
+use super::budget::Budget;
 use cairn_model::RunId;
 use cairn_model::ids::is_id;
 use cairn_shared::message::codec::decode;
@@ -57,38 +58,55 @@ impl LogEnds {
 }
 
 /// Writes what comes until the channel ends. A failure to write costs output, never a task: it is told once in a while.
-pub(super) async fn keep(state_directory: PathBuf, ends: LogEnds, mut deliveries: mpsc::Receiver<Delivery>) {
+pub(super) async fn keep(
+    state_directory: PathBuf,
+    ends: LogEnds,
+    mut budget: Budget,
+    mut deliveries: mpsc::Receiver<Delivery>,
+) {
     while let Some(delivery) = deliveries.recv().await {
+        let message = decode::<ToCoordinator>(&delivery.content_type, &delivery.body);
+        let Ok(ToCoordinator::Output(output)) = message else {
+            tracing::warn!(id = delivery.id, "what came as output cannot be read");
+            delivery.receipt.reject();
+            continue;
+        };
+        if !budget.knows(&output.run).await {
+            tracing::debug!(run = output.run, agent = output.agent, "output of a run that there is not");
+            delivery.receipt.reject();
+            continue;
+        }
         let (directory, ends) = (state_directory.clone(), ends.clone());
         // Files block; one piece after the other keeps the order and the memory.
-        let kept = tokio::task::spawn_blocking(move || take(&directory, &ends, delivery)).await;
-        if let Ok(Err(error)) = kept {
+        let taken = tokio::task::spawn_blocking(move || {
+            let kept = write(&directory, &mut budget, &output);
+            delivery.receipt.acknowledge();
+            if output.is_last {
+                ends.heard(output.run, output.task, output.attempt);
+            }
+            (kept, budget)
+        });
+        let (kept, left) = match taken.await {
+            Ok(taken) => taken,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        budget = left;
+        if let Err(error) = kept {
             tracing::warn!(%error, "output of a task was not kept");
         }
     }
 }
 
-fn take(directory: &Path, ends: &LogEnds, delivery: Delivery) -> io::Result<()> {
-    let message = decode::<ToCoordinator>(&delivery.content_type, &delivery.body);
-    let Ok(ToCoordinator::Output(output)) = message else {
-        tracing::warn!(id = delivery.id, "what came as output cannot be read");
-        delivery.receipt.reject();
-        return Ok(());
-    };
-    let kept = write(directory, &output);
-    delivery.receipt.acknowledge();
-    if output.is_last {
-        ends.heard(output.run, output.task, output.attempt);
-    }
-    kept
-}
-
-fn write(directory: &Path, output: &Output) -> io::Result<()> {
+fn write(directory: &Path, budget: &mut Budget, output: &Output) -> io::Result<()> {
     let Some(path) = log_path(directory, &output.run, &output.task, output.attempt) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no attempt that there could be"));
     };
-    if output.offset.saturating_add(output.bytes.len() as u64) > MAX_LOG_BYTES {
+    let end = output.offset.saturating_add(output.bytes.len() as u64);
+    if end > MAX_LOG_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is beyond the size of a log"));
+    }
+    if !budget.admits(&output.run, &directory.join("logs").join(&output.run), &path, end) {
+        return Ok(());
     }
     if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
@@ -111,6 +129,17 @@ fn log_path(directory: &Path, run: &str, task: &str, attempt: u32) -> Option<Pat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::new_id;
+    use crate::store::file::Options;
+    use crate::store::{FileStore, Holder};
+    use cairn_model::Timestamp;
+
+    fn place() -> (tempfile::TempDir, Budget) {
+        let state = tempfile::tempdir().unwrap();
+        let holder = Holder::this_process("test".to_owned(), Timestamp(0));
+        let store = FileStore::open(state.path(), &holder, Options::new(new_id())).unwrap();
+        (state, Budget::new(Arc::new(store)))
+    }
 
     fn piece(task: &str, offset: u64, bytes: &[u8]) -> Output {
         Output {
@@ -126,9 +155,9 @@ mod tests {
 
     #[test]
     fn pieces_land_where_they_belong_however_they_come() {
-        let state = tempfile::tempdir().unwrap();
+        let (state, mut budget) = place();
         for (offset, bytes) in [(6, &b"world"[..]), (0, b"hello "), (6, b"world")] {
-            write(state.path(), &piece("build/compile", offset, bytes)).unwrap();
+            write(state.path(), &mut budget, &piece("build/compile", offset, bytes)).unwrap();
         }
         let log = state.path().join("logs/apollo.1/build/compile.1.log");
         assert_eq!(std::fs::read(log).unwrap(), b"hello world");
@@ -148,13 +177,13 @@ mod tests {
 
     #[test]
     fn nothing_is_written_outside_or_without_bound() {
-        let state = tempfile::tempdir().unwrap();
+        let (state, mut budget) = place();
         for task in ["../x", "a/../b", "a", "/a/b", "a/.b", "a/b/c", "", "a/b\0"] {
-            assert!(write(state.path(), &piece(task, 0, b"x")).is_err(), "{task}");
+            assert!(write(state.path(), &mut budget, &piece(task, 0, b"x")).is_err(), "{task}");
         }
         let run = Output { run: "../apollo.1".to_owned(), ..piece("a/b", 0, b"x") };
-        assert!(write(state.path(), &run).is_err());
-        assert!(write(state.path(), &piece("a/b", u64::MAX, b"x")).is_err());
-        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+        assert!(write(state.path(), &mut budget, &run).is_err());
+        assert!(write(state.path(), &mut budget, &piece("a/b", u64::MAX, b"x")).is_err());
+        assert!(!state.path().join("logs").exists());
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone)]
 pub(super) struct Post {
     transport: Arc<dyn Transport>,
-    /// How each agent wants to be spoken to. A row an agent.
+    /// How each agent that is there wants to be spoken to.
     codecs: Arc<DashMap<String, Codec>>,
     /// Begins the ids of our messages.
     name: Arc<str>,
@@ -31,6 +31,11 @@ impl Post {
         if let Some(codec) = content_type.and_then(Codec::of_content_type) {
             self.codecs.insert(agent.to_owned(), codec);
         }
+    }
+
+    /// Forgets how an agent wants to be spoken to: it is gone.
+    pub(super) fn forget(&self, agent: &str) {
+        self.codecs.remove(agent);
     }
 
     /// Sends a message to an agent's own queue. It is on its way when this returns; the answer is whether it arrived

@@ -1,6 +1,7 @@
 //! The loop of the service: it hears agents, answers requests, starts and ends the loops of runs.
 
 use super::active::{Active, LoopEnd, Measures, Note, Surroundings};
+use super::budget::Budget;
 use super::config::Route;
 use super::feed::Feed;
 use super::handle::{Request, SubmitError};
@@ -254,7 +255,8 @@ impl Service {
 
     /// What keeps the output of tasks.
     fn keep_output(&self, printed: mpsc::Receiver<Delivery>) -> impl Future<Output = ()> + Send + use<> {
-        output::keep(self.config.state_directory.clone(), self.config.log_ends.clone(), printed)
+        let budget = Budget::new(self.config.store.clone());
+        output::keep(self.config.state_directory.clone(), self.config.log_ends.clone(), budget, printed)
     }
 
     /// What publishes events, if that is wanted.
