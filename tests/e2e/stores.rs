@@ -1,0 +1,1 @@
+//! `cairn run` on each store.
