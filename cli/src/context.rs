@@ -1,6 +1,7 @@
 //! What every command is given: how to print, and where the state is.
 
 use crate::settings::{Coordinator, Setting, TokenSource};
+use cairn_coordinator::store::StoreUrl;
 use clap::ValueEnum;
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
@@ -41,6 +42,8 @@ pub struct Context {
     pub color: ColorChoice,
     /// The state directory.
     pub state: PathBuf,
+    /// Where events are to be kept, as the environment or a file says; a flag of the command goes before it.
+    pub store: Option<StoreUrl>,
     /// Processes at a time, as the environment or a file says; a flag of the command goes before it.
     pub jobs: Option<NonZeroUsize>,
     /// Where a coordinator is said to be, and by whom.

@@ -58,6 +58,7 @@ fn context_of(arguments: &Arguments) -> Result<Context, Failure> {
         format: settings.output.value,
         color: settings.color.value,
         state: settings.state.value,
+        store: settings.store.value,
         jobs: settings.jobs.value,
         coordinator: settings.coordinator,
         token: settings.token.value,

@@ -9,8 +9,10 @@ use cairn_coordinator::runtime::{
     LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run,
 };
 use cairn_coordinator::store::file::lock_path;
-use cairn_coordinator::store::lock::last_holder;
-use cairn_coordinator::store::{self, Cursor, EventReader, Holder, ReadError, StoreUrl};
+use cairn_coordinator::store::lock::{LockError, last_holder};
+use cairn_coordinator::store::{
+    self, Cursor, EventReader, Holder, InForceError, IoFailure, OpenError, ReadError, SchemaError, StoreUrl,
+};
 use cairn_engine::{RunStatus, State, apply};
 use cairn_model::{Event, FailureKind, MilestoneIndex, Plan, RunSubmitted, TaskIndex, Timestamp};
 use cairn_shared::clock::Clock;
@@ -21,12 +23,18 @@ use std::path::{Path, PathBuf};
 /// The least likeness (Jaro-Winkler) at which a word is taken for a misspelt name.
 const LIKENESS: f64 = 0.7;
 
-/// Which store the events of a state directory are in.
-///
-/// # Errors
-/// Its pointer cannot be read.
-pub fn in_force(state: &Path) -> Result<StoreUrl, Failure> {
-    store::in_force(state, None, &[]).map_err(|error| Failure::because(Exit::OutOfReach, &error))
+/// What to do about a database that cannot be opened.
+pub const DATABASE_HELP: &str = "see that the database runs and takes this user; CAIRN_STORE, or a file that \
+                                 CAIRN_STORE_FILE names, holds the address with its password: \
+                                 postgres://USER:PASSWORD@HOST/DATABASE";
+
+/// The store that the events of the state directory are in. Whoever only looks follows the pointer, even where the settings
+/// name another store for runs to come; they have the password of a database.
+fn in_force(context: &Context) -> Result<StoreUrl, Failure> {
+    match store::in_force(&context.state, context.store.as_ref(), &[]) {
+        Ok(url) | Err(InForceError::Elsewhere { in_force: url, .. }) => Ok(url),
+        Err(error) => Err(Failure::because(Exit::OutOfReach, &error)),
+    }
 }
 
 /// The log of the state directory; `None` if there is none.
@@ -34,12 +42,36 @@ pub fn in_force(state: &Path) -> Result<StoreUrl, Failure> {
 /// # Errors
 /// It cannot be read.
 pub fn try_open(context: &Context) -> Result<Option<Box<dyn EventReader>>, Failure> {
-    match store::open_reader(&in_force(&context.state)?) {
-        Ok(reader) => Ok(Some(reader)),
-        Err(ReadError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error @ ReadError::Io(_)) => Err(Failure::because(Exit::OutOfReach, &error)
+    let url = in_force(context)?;
+    match (store::open_reader(&url), &url) {
+        (Ok(reader), _) => Ok(Some(reader)),
+        (Err(ReadError::Schema(SchemaError::Absent { .. })), _) => Ok(None),
+        (Err(error @ ReadError::Io(_)), StoreUrl::Postgres(_)) => {
+            Err(Failure::because(Exit::OutOfReach, &error).help(DATABASE_HELP))
+        }
+        (Err(ReadError::Io(failure)), _) if failure.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        (Err(error @ ReadError::Io(_)), _) => Err(Failure::because(Exit::OutOfReach, &error)
             .help("make it a state directory that you can read, or name another one with --state DIR")),
-        Err(error) => Err(Failure::because(Exit::OutOfReach, &error)),
+        (Err(error), _) => Err(Failure::because(Exit::OutOfReach, &error)),
+    }
+}
+
+/// Why the store of a state directory was not opened for writing, and what to do; `if_held` is what to do about another
+/// process that has it.
+pub fn not_opened(error: &InForceError, if_held: &str) -> Failure {
+    let failure = Failure::because(Exit::OutOfReach, error);
+    let InForceError::Open(error) = error else { return failure };
+    match error {
+        OpenError::Lock(LockError::Held { .. }) => {
+            failure.help(format!("{if_held}, or name another state directory with --state DIR"))
+        }
+        OpenError::Io(IoFailure { path, .. }) if path.to_string_lossy().starts_with("postgres://") => {
+            failure.help(DATABASE_HELP)
+        }
+        OpenError::Lock(LockError::Io(_)) | OpenError::Io(_) => {
+            failure.help("make the state directory writable, or name another one with --state DIR")
+        }
+        OpenError::Damaged(_) | OpenError::Schema(_) => failure,
     }
 }
 
@@ -289,6 +321,7 @@ mod tests {
             format: crate::context::Format::Text,
             color: crate::context::ColorChoice::Never,
             state: state.into(),
+            store: None,
             jobs: None,
             coordinator: crate::settings::Setting { value: None, origin: crate::settings::Origin::Default },
             token: None,

@@ -3,7 +3,9 @@
 mod examples;
 mod interrupt;
 pub mod kill;
+pub mod postgres;
 mod readme;
 pub mod real_input;
+mod stores;
 pub mod support;
 mod trouble;

@@ -7,10 +7,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 /// A coordinator by itself.
-struct Alone {
-    place: Place,
-    coordinator: Option<Daemon>,
-    config: &'static str,
+pub struct Alone {
+    pub place: Place,
+    pub coordinator: Option<Daemon>,
+    pub config: &'static str,
 }
 
 impl Alone {
@@ -20,7 +20,7 @@ impl Alone {
         alone
     }
 
-    fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.coordinator = None;
         self.place.write(
             "coordinator.yaml",
@@ -33,7 +33,7 @@ impl Alone {
         wait_for("the coordinator", || file.exists().then_some(()));
     }
 
-    fn daemon(&self) -> &Daemon {
+    pub fn daemon(&self) -> &Daemon {
         self.coordinator.as_ref().expect("it was started")
     }
 
@@ -48,7 +48,7 @@ impl Alone {
         self.command(args).output().expect("the binary starts")
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}\n{}", told(&output), self.daemon().log());
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -58,7 +58,7 @@ impl Alone {
         serde_json::from_str(&self.ok(&["status", run, "--output", "json"])).expect("JSON")
     }
 
-    fn completes(&self, run: &str) {
+    pub fn completes(&self, run: &str) {
         let until = now() + LONG;
         loop {
             let status = self.status(run);
@@ -78,13 +78,13 @@ impl Alone {
     }
 
     /// Waits until tasks have written so many lines.
-    fn wait_for_lines(&self, file: &str, count: usize) {
+    pub fn wait_for_lines(&self, file: &str, count: usize) {
         let path = self.place.path().join(file);
         wait_for(file, || (lines(&path).len() >= count).then_some(()));
     }
 
     /// A plan of one task that says its attempt, and goes on until a file is there.
-    fn plan_that_waits(&self) {
+    pub fn plan_that_waits(&self) {
         let place = self.place.path().display();
         self.place.write(
             "plan.yaml",
@@ -107,11 +107,11 @@ fn lives(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-fn edges() -> [(String, String); 1] {
+pub fn edges() -> [(String, String); 1] {
     [("main/a".to_owned(), "main/b".to_owned())]
 }
 
-fn count(events: &[Value], kind: &str) -> usize {
+pub fn count(events: &[Value], kind: &str) -> usize {
     events.iter().filter(|event| event["event_type"] == kind).count()
 }
 

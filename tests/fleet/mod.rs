@@ -7,6 +7,7 @@ mod control;
 mod frozen;
 mod fuzz;
 mod names;
+mod postgres;
 mod python;
 mod readme;
 mod restarts;

@@ -32,8 +32,8 @@ Examples:
   cairn config show --origin
   cairn config show --output json
 
-A flag goes before a variable (CAIRN_STATE, CAIRN_OUTPUT_FORMAT, CAIRN_COLOR, CAIRN_JOBS, CAIRN_URL,
-CAIRN_PROFILE, CAIRN_TOKEN, CAIRN_TOKEN_FILE), that before the project's file (.cairn.yaml in the working directory or
+A flag goes before a variable (CAIRN_STATE, CAIRN_STORE, CAIRN_STORE_FILE, CAIRN_OUTPUT_FORMAT, CAIRN_COLOR, CAIRN_JOBS,
+CAIRN_URL, CAIRN_PROFILE, CAIRN_TOKEN, CAIRN_TOKEN_FILE), that before the project's file (.cairn.yaml in the working directory or
 the nearest one above), that before the user's ($XDG_CONFIG_HOME/cairn/config.yaml, or ~/.config/cairn/config.yaml).
 
 Coordinators are named in the user's file:
@@ -69,12 +69,13 @@ fn rows(settings: &Settings) -> Vec<(&'static str, Value, Origin)> {
     ) -> (&'static str, Value, Origin) {
         (name, value(&setting.value), setting.origin.clone())
     }
-    let Settings { state, output, color, jobs, coordinator, token } = settings;
+    let Settings { state, store, output, color, jobs, coordinator, token } = settings;
     let named = |part: fn(&Coordinator) -> Option<&String>| {
         move |value: &Option<Coordinator>| json!(value.as_ref().and_then(part))
     };
     vec![
         row("state", state, |path| json!(path.to_string_lossy())),
+        row("store", store, |url| json!(url)),
         row("output", output, |value| json!(word(value))),
         row("color", color, |value| json!(word(value))),
         row("jobs", jobs, |jobs| json!(jobs)),
@@ -109,6 +110,7 @@ fn text(rows: &[(&str, Value, Origin)], origin: bool, style: &Style) -> String {
 /// What is in force where nothing is said.
 fn nothing_said(name: &str) -> &'static str {
     match name {
+        "store" => "that of the state directory",
         "jobs" => "one for each core",
         "url" => "the coordinator of the state directory",
         "token" => "admin.token of the state directory",

@@ -34,6 +34,7 @@ use work::Work;
 Examples:
   cairn coordinator                                       by itself, files in .milestones
   cairn coordinator --transport amqp://user:pass@broker   a fleet over RabbitMQ
+  CAIRN_STORE_FILE=store cairn coordinator                events in the database whose address that file holds
   cairn coordinator --config /etc/cairn/coordinator.yaml
   CAIRN_TRANSPORT=amqp://broker cairn coordinator --listen 127.0.0.1:7420")]
 pub struct Args {
@@ -43,7 +44,8 @@ pub struct Args {
     /// Where to answer HTTP [default: 127.0.0.1:7420]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where events are kept: `file:///PATH` [default: the state directory]
+    /// Where events are kept: `file:///DIR`, `sqlite:///DIR/cairn.db` or `postgres://USER@HOST/DB`; better without the
+    /// password, which CAIRN_STORE and CAIRN_STORE_FILE keep from others [default: the state directory]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// The way to agents: `in-process` or `amqp://…` [default: in-process]
@@ -97,7 +99,7 @@ async fn run(
     // Whoever is asked to end while it still begins ends in good order.
     let mut signals = Signals::listen()?;
     let state = absolute(&config.state)?;
-    let Events { store, backend, clock } = open_store(&state, &config, context)?;
+    let Events { store, backend, clock, lock: _lock } = open_store(&state, &config, context)?;
     let name = config.name.clone().unwrap_or_else(crate::commands::daemon::host_name);
     let work = Work::connect(&config, &name)?;
     let (head_in, head) = watch::channel(0);

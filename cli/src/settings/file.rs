@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(message, "/p/c.yaml:2: `jbos` is not a setting");
         assert_eq!(help.as_deref(), Some("did you mean `jobs`?"));
         let (_, help) = parse("zebra: 3", Owner::User).expect_err("wrong");
-        assert_eq!(help.as_deref(), Some("the keys are state, output, color, jobs, profile, profiles"));
+        assert_eq!(
+            help.as_deref(),
+            Some("the keys are state, store, store_file, output, color, jobs, profile, profiles")
+        );
     }
 
     #[test]

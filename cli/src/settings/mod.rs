@@ -10,6 +10,7 @@ mod file;
 
 use crate::context::{ColorChoice, Format};
 use crate::exit::{Exit, Failure};
+use cairn_coordinator::store::{StoreUrl, StoreUrlError};
 use clap::ValueEnum;
 use file::{Owner, PROJECT_FILE, SettingsFile, find_profile, read_file, user_file};
 use serde::Serialize;
@@ -37,8 +38,11 @@ pub struct Key {
 }
 
 /// All that can be set.
-pub const KEYS: [Key; 7] = [STATE, OUTPUT, COLOR, JOBS, PROFILE, URL, TOKEN_FILE];
+pub const KEYS: [Key; 9] = [STATE, STORE, STORE_FILE, OUTPUT, COLOR, JOBS, PROFILE, URL, TOKEN_FILE];
 const STATE: Key = key("state", "CAIRN_STATE", "--state", "a directory");
+const STORE: Key = key("store", "CAIRN_STORE", "--store", STORES);
+const STORE_FILE: Key =
+    key("store_file", "CAIRN_STORE_FILE", "--store", "a file that holds the address of a store");
 const OUTPUT: Key = key("output", "CAIRN_OUTPUT_FORMAT", "--output", "text, json, jsonl or yaml");
 const COLOR: Key = key("color", "CAIRN_COLOR", "--color", "auto, always or never");
 const JOBS: Key = key("jobs", "CAIRN_JOBS", "--jobs", "a whole number from 1");
@@ -46,6 +50,10 @@ const PROFILE: Key = key("profile", "CAIRN_PROFILE", "--profile", "the name of a
 const URL: Key = Key { is_in_files: false, ..key("url", "CAIRN_URL", "--url", "the URL of a coordinator") };
 const TOKEN_FILE: Key =
     Key { is_in_files: false, ..key("token_file", "CAIRN_TOKEN_FILE", "--token-file", "a file") };
+
+/// How stores are written.
+const STORES: &str =
+    "file:///DIRECTORY, sqlite:///DIRECTORY/cairn.db or postgres://USER:PASSWORD@HOST/DATABASE";
 
 /// The variable that holds a token itself.
 pub const TOKEN_VARIABLE: &str = "CAIRN_TOKEN";
@@ -100,6 +108,8 @@ pub struct Setting<T> {
 pub struct Settings {
     /// The state directory.
     pub state: Setting<PathBuf>,
+    /// Where events are to be kept, if that is said.
+    pub store: Setting<Option<StoreUrl>>,
     /// The form of what is printed.
     pub output: Setting<Format>,
     /// When to use colours.
@@ -194,17 +204,13 @@ fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
 /// A value cannot be read: who says it, and what can be said.
 pub fn resolve(flags: Flags, sources: &Sources) -> Result<Settings, Failure> {
     let from = |key| look_up(key, sources);
-    let path = |text: &OsString, origin: &Origin| match origin {
-        Origin::ProjectFile { path, .. } | Origin::UserFile { path, .. } => {
-            Some(path.parent().unwrap_or(Path::new("")).join(text))
-        }
-        Origin::Flag { .. } | Origin::Environment { .. } | Origin::Default => Some(PathBuf::from(text)),
-    };
+    let path = |text: &OsString, origin: &Origin| Some(relative_to(text, origin));
     let word = |text: &OsString| text.to_str().map(str::to_owned);
     let coordinator = coordinator(&flags, sources)?;
     let token = token(&flags, sources, &coordinator)?;
     Ok(Settings {
         state: choose(STATE, flags.state, from(STATE), path, DEFAULT_STATE.into())?,
+        store: store(sources)?,
         output: choose(
             OUTPUT,
             flags.output,
@@ -223,6 +229,59 @@ pub fn resolve(flags: Flags, sources: &Sources) -> Result<Settings, Failure> {
         coordinator,
         token,
     })
+}
+
+/// Of each source the address, or else the file that holds it. What is wrong is told without the address, which may hold a
+/// password.
+fn store(sources: &Sources) -> Result<Setting<Option<StoreUrl>>, Failure> {
+    let in_file = |file: &Option<SettingsFile>| {
+        let is_said = |key: Key| file.as_ref().is_some_and(|file| file.values.contains_key(key.name));
+        (is_said(STORE), is_said(STORE_FILE))
+    };
+    let in_environment = |key: Key| sources.environment.contains_key(key.variable);
+    let said = [
+        (in_environment(STORE), in_environment(STORE_FILE)),
+        in_file(&sources.project),
+        in_file(&sources.user),
+    ];
+    let Some((is_address, is_file)) = said.into_iter().find(|(address, file)| *address || *file) else {
+        return Ok(Setting { value: None, origin: Origin::Default });
+    };
+    let key = if is_file { STORE_FILE } else { STORE };
+    let Some((text, origin)) = look_up(key, sources) else {
+        return Ok(Setting { value: None, origin: Origin::Default });
+    };
+    if is_address && is_file {
+        let message = format!("{origin}: `{}` and `{}` are both set", STORE.name, STORE_FILE.name);
+        return Err(Failure::new(Exit::Usage, message).help("keep one of them"));
+    }
+    let wrong = |error: &dyn std::error::Error| {
+        let why = Failure::because(Exit::Usage, error).message;
+        Failure::new(Exit::Usage, format!("{origin}: `{}`: {why}", key.name))
+    };
+    let address = match is_file {
+        true => {
+            let path = relative_to(&text, &origin);
+            let read = cairn_shared::config::read_secret(&path).map_err(|error| wrong(&error))?;
+            OsString::from(read)
+        }
+        false => text,
+    };
+    let url: Result<StoreUrl, StoreUrlError> = address.to_string_lossy().parse();
+    match url {
+        Ok(url) => Ok(Setting { value: Some(url), origin }),
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
+/// A path as it is meant where it is said: in a file, relative to that.
+fn relative_to(text: &OsString, origin: &Origin) -> PathBuf {
+    match origin {
+        Origin::ProjectFile { path, .. } | Origin::UserFile { path, .. } => {
+            path.parent().unwrap_or(Path::new("")).join(text)
+        }
+        Origin::Flag { .. } | Origin::Environment { .. } | Origin::Default => PathBuf::from(text),
+    }
 }
 
 /// Flags go before the environment, that before files; at each of them a URL goes before a profile.
@@ -365,7 +424,33 @@ mod tests {
         let settings = resolve(Flags::default(), &Sources { user: Some(file("")), ..Sources::default() });
         let settings = settings.expect("sound");
         assert_eq!((settings.state.value, settings.state.origin), (".milestones".into(), Origin::Default));
-        assert_eq!(settings.jobs.value, None);
+        assert_eq!((settings.jobs.value, settings.store.value), (None, None));
+    }
+
+    #[test]
+    fn a_store_is_named_by_its_address_or_by_a_file_that_holds_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        std::fs::write(place.path().join("store"), "postgres://u:s3cret@db/x\n").expect("written");
+        let path = place.path().join(".cairn.yaml");
+        let project = file::parse_file(&path, "store_file: store\n", Owner::Project);
+        let mut sources = Sources {
+            project: Some(project.unwrap_or_else(|failure| panic!("{failure}"))),
+            ..Sources::default()
+        };
+        let store = |sources: &Sources| resolve(Flags::default(), sources).map(|settings| settings.store);
+        let found = store(&sources).expect("sound");
+        assert_eq!(found.value, "postgres://u:s3cret@db/x".parse().ok(), "relative to the file");
+        assert_eq!(found.origin, Origin::ProjectFile { path, line: 1 });
+        sources.environment.insert("CAIRN_STORE", "sqlite:///srv/cairn.db".into());
+        let found = store(&sources).expect("sound");
+        assert_eq!(found.value, Some(StoreUrl::Sqlite("/srv".into())));
+        assert_eq!(found.origin, Origin::Environment { name: "CAIRN_STORE" });
+        sources.environment.insert("CAIRN_STORE_FILE", "store".into());
+        assert!(store(&sources).expect_err("both").message.contains("are both set"));
+        sources.environment.remove("CAIRN_STORE_FILE");
+        sources.environment.insert("CAIRN_STORE", "postgres://u:s3cret@db".into());
+        let message = store(&sources).expect_err("no database").message;
+        assert!(message.starts_with("CAIRN_STORE: `store`: ") && !message.contains("s3cret"), "{message}");
     }
 
     #[test]

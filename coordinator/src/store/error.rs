@@ -195,6 +195,12 @@ pub enum SchemaError {
         /// The database.
         database: PathBuf,
     },
+    /// There is none in it yet.
+    #[error("there are no events in `{}`; whoever writes to it first makes room for them", database.display())]
+    Absent {
+        /// The database.
+        database: PathBuf,
+    },
     /// It is set up so that events would not be safe in it.
     #[error("the database `{}` cannot keep events: {reason}", database.display())]
     Unfit {

@@ -25,6 +25,7 @@ mod heads;
 mod in_force;
 pub mod lease;
 pub mod lock;
+mod pointer;
 pub mod postgres;
 mod queue;
 mod record;
@@ -42,10 +43,10 @@ pub use error::{
 pub use event_reader::EventReader;
 pub use event_store::{EventStore, MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
 pub use file::FileStore;
-pub use in_force::{InForceError, Opened, in_force, open, open_reader, put_in_force};
+pub use in_force::{InForce, InForceError, Opened, in_force, open, open_in_force, open_reader, put_in_force};
 pub use lease::{Claim, Lease, LeaseError, Leases};
 pub use lock::{Holder, Lock, LockError};
-pub use postgres::PostgresStore;
+pub use postgres::{DatabaseUrl, PostgresStore};
 pub use record::{
     Append, Appended, Head, MAX_APPEND_BYTES, MAX_STREAM_ID_BYTES, NewRecord, StoredRecord, StreamHead,
     StreamId,

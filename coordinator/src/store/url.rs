@@ -1,10 +1,13 @@
-//! How a store is named: `file:///DIRECTORY`, `sqlite:///DIRECTORY/cairn.db`.
+//! How a store is named: `file:///DIRECTORY`, `sqlite:///DIRECTORY/cairn.db`, `postgres://USER:PASSWORD@HOST/DATABASE`.
+//! Shown, printed and serialised a store tells no password.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::postgres::{DatabaseUrl, DatabaseUrlError};
 
 /// The name of every database that a SQLite store makes.
 const DATABASE: &str = "cairn.db";
@@ -16,13 +19,17 @@ pub enum StoreUrl {
     File(PathBuf),
     /// In the SQLite database of a state directory, which is what this holds: `sqlite:///var/lib/cairn/cairn.db`.
     Sqlite(PathBuf),
+    /// In a PostgreSQL database.
+    Postgres(DatabaseUrl),
 }
 
 /// Why a text is no store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
     /// It names no kind of store.
-    #[error("a store is written `file:///DIRECTORY` or `sqlite:///DIRECTORY/{DATABASE}`")]
+    #[error(
+        "a store is written `file:///DIRECTORY`, `sqlite:///DIRECTORY/{DATABASE}` or `postgres://USER@HOST/DATABASE`"
+    )]
     Unknown,
     /// The path is relative.
     #[error("the path of a store is absolute: `{scheme}:///PATH`, with three slashes")]
@@ -33,14 +40,9 @@ pub enum StoreUrlError {
     /// The database has another name.
     #[error("the database of a store is called {DATABASE}: `sqlite:///DIRECTORY/{DATABASE}`")]
     DatabaseName,
-    /// It is meant to be, and is not yet.
-    #[error(
-        "the {kind} store is not there yet; write `file:///DIRECTORY` or `sqlite:///DIRECTORY/{DATABASE}`"
-    )]
-    NotYet {
-        /// Which one.
-        kind: &'static str,
-    },
+    /// The address of the database cannot be read.
+    #[error(transparent)]
+    Address(#[from] DatabaseUrlError),
 }
 
 impl StoreUrl {
@@ -50,14 +52,25 @@ impl StoreUrl {
         match self {
             Self::File(_) => "file",
             Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
         }
     }
 
-    /// The state directory that it is in.
+    /// Whether it lies in the state directory `state` itself.
     #[must_use]
-    pub fn directory(&self) -> &Path {
+    pub fn is_inside(&self, state: &Path) -> bool {
         match self {
-            Self::File(directory) | Self::Sqlite(directory) => directory,
+            Self::File(directory) | Self::Sqlite(directory) => directory == state,
+            Self::Postgres(_) => false,
+        }
+    }
+
+    /// Whether both are the same store, whoever they are opened as.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Postgres(one), Self::Postgres(other)) => one.is_same_database(other),
+            (one, other) => one == other,
         }
     }
 }
@@ -81,7 +94,7 @@ impl FromStr for StoreUrl {
                     _ => Err(StoreUrlError::DatabaseName),
                 }
             }
-            Some(("postgres" | "postgresql", _)) => Err(StoreUrlError::NotYet { kind: "PostgreSQL" }),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.parse()?)),
             _ => Err(StoreUrlError::Unknown),
         }
     }
@@ -92,6 +105,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::File(directory) => write!(f, "file://{}", directory.display()),
             Self::Sqlite(directory) => write!(f, "sqlite://{}", directory.join(DATABASE).display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -117,7 +131,7 @@ mod tests {
         for text in ["file:///var/lib/cairn", "sqlite:///var/lib/cairn/cairn.db"] {
             let url: StoreUrl = text.parse().expect(text);
             assert_eq!(url.to_string(), text);
-            assert_eq!(url.directory(), Path::new("/var/lib/cairn"));
+            assert!(url.is_inside(Path::new("/var/lib/cairn")) && url.is_same_place(&url));
         }
     }
 
@@ -129,6 +143,17 @@ mod tests {
         assert_eq!(refused("file://a"), StoreUrlError::Relative { scheme: "file" });
         assert_eq!(refused("sqlite://cairn.db"), StoreUrlError::Relative { scheme: "sqlite" });
         assert_eq!(refused("sqlite:///srv/other.db"), StoreUrlError::DatabaseName);
-        assert_eq!(refused("postgres://db/cairn"), StoreUrlError::NotYet { kind: "PostgreSQL" });
+        assert!(matches!(refused("postgres://db"), StoreUrlError::Address(_)));
+    }
+
+    #[test]
+    fn a_database_is_told_without_its_password() {
+        let url: StoreUrl = "postgres://cairn:s3cret@db/cairn".parse().expect("an address");
+        let shown = "postgres://cairn@db:5432/cairn";
+        assert_eq!(url.to_string(), shown);
+        assert_eq!(serde_json::to_value(&url).expect("JSON"), shown);
+        assert!(!format!("{url:?}").contains("s3cret"));
+        assert!(url.is_same_place(&shown.parse().expect("an address")));
+        assert!(!url.is_same_place(&StoreUrl::File("/srv".into())) && !url.is_inside(Path::new("/srv")));
     }
 }

@@ -10,7 +10,7 @@ use super::{Log, block_on, event};
 fn a_database_without_a_schema_gets_it() {
     let Some(log) = Log::new() else { return };
     let nothing = PostgresReader::open(&log.url, &log.schema).unwrap_err();
-    assert!(matches!(nothing, ReadError::Schema(SchemaError::Unfit { .. })), "{nothing}");
+    assert!(matches!(nothing, ReadError::Schema(SchemaError::Absent { .. })), "{nothing}");
     let store = log.open();
     assert_eq!(store.store_id(), Uuid::from_u128(7));
     store.submit(event("s", 1)).wait().unwrap();

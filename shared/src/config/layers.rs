@@ -1,6 +1,6 @@
 //! Values in layers, before they have types: what a later layer says replaces what an earlier one said.
 
-use super::{ConfigError, MAX_FILE_BYTES, MAX_SECRET_BYTES, Origin, PREFIX, read_bounded};
+use super::{ConfigError, MAX_FILE_BYTES, Origin, PREFIX, read_bounded, read_secret};
 use crate::plan::diagnostic::{Diagnostics, Finding, Findings};
 use crate::plan::source::LineIndex;
 use crate::plan::tree::{NodeId, Tree, Value};
@@ -133,14 +133,11 @@ fn follow_files(node: &mut Node, path: &str, keys: &[Key]) -> Result<(), ConfigE
 
 /// A value that is the content of a file, but for the line feed at its end.
 fn read_value(path: &Path, origin: &Origin) -> Result<Node, ConfigError> {
-    let bytes = read_bounded(path, MAX_SECRET_BYTES)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| wrong(origin, format!("{} is not UTF-8 text", path.display()), None))?;
-    let text = text.trim_end_matches(['\n', '\r']);
+    let text = read_secret(path)?;
     if text.is_empty() {
         return Err(wrong(origin, format!("{} is empty", path.display()), None));
     }
-    Ok(Node { content: Content::Scalar(text.to_owned()), origin: origin.clone() })
+    Ok(Node { content: Content::Scalar(text), origin: origin.clone() })
 }
 
 /// Adds what variables say; returns what is probably misspelt.

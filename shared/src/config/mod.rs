@@ -187,6 +187,20 @@ pub fn read_authority(path: Option<&Path>) -> Result<Option<String>, ConfigError
     }
 }
 
+/// Reads a value that is the content of a file, but for the line feed at its end.
+///
+/// # Errors
+/// The file cannot be read, or is larger than any that is meant ([`MAX_SECRET_BYTES`]).
+pub fn read_secret(path: &Path) -> Result<String, ConfigError> {
+    let bytes = read_bounded(path, MAX_SECRET_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        // Says where it is no text, and none of it.
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()),
+    })?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 /// Reads a file of at most `limit` bytes.
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
     use std::io::Read as _;

@@ -3,9 +3,10 @@
 use crate::client::URL_FILE;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::state_directory::not_opened;
 use cairn_coordinator::runtime::{last_moment, new_id};
 use cairn_coordinator::service::config::CoordinatorConfig;
-use cairn_coordinator::store::{self, EventStore, Holder};
+use cairn_coordinator::store::{self, EventStore, Holder, InForce, Lock};
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(super) struct Events {
     pub backend: &'static str,
     /// A clock that goes on where the log ends.
     pub clock: Clock,
+    /// That of the state directory, if the store does not hold it.
+    pub lock: Option<Lock>,
 }
 
 /// Opens the store that is in force.
@@ -35,23 +38,18 @@ pub(super) fn open_store(
     config: &CoordinatorConfig,
     context: &Context,
 ) -> Result<Events, Failure> {
-    let out_of_reach = |error: &dyn std::error::Error| Failure::because(Exit::OutOfReach, error);
-    let url = store::in_force(state, config.store.as_ref(), &config.stores)
-        .map_err(|error| out_of_reach(&error))?;
     let now = Clock::start(Timestamp(0)).now();
     let holder = Holder::this_process(context.command_line.clone(), now);
-    let opened = store::open(&url, &holder, new_id()).map_err(|error| {
-        out_of_reach(&error)
-            .help("one coordinator owns a store: end the other one, or name another state directory with --state DIR")
-    })?;
+    let InForce { url, opened, lock } =
+        store::open_in_force(state, config.store.as_ref(), &config.stores, &holder, new_id()).map_err(
+            |error| not_opened(&error, "one coordinator owns a state directory: end the other one"),
+        )?;
     for notice in &opened.notices {
         tracing::warn!("{notice}");
     }
-    // Commands that are told nothing but the state directory find it too.
-    store::put_in_force(state, &url).map_err(|error| out_of_reach(&error))?;
     let last = store::open_reader(&url).and_then(|reader| last_moment(&*reader));
-    let last = last.map_err(|error| out_of_reach(&error))?;
-    Ok(Events { store: opened.store, backend: url.backend(), clock: Clock::start(last) })
+    let last = last.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
+    Ok(Events { store: opened.store, backend: url.backend(), clock: Clock::start(last), lock })
 }
 
 /// Says where the coordinator answers, for as long as it does.

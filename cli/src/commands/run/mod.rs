@@ -11,14 +11,14 @@ mod summary;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::plan_file::{self, PlanFile};
+use crate::state_directory::not_opened;
 use crate::style::count;
 use crate::view;
 use cairn_coordinator::plans;
 use cairn_coordinator::projection::MilestoneFiles;
 use cairn_coordinator::runtime::{Update, new_id};
 use cairn_coordinator::store::file::lock_path;
-use cairn_coordinator::store::lock::LockError;
-use cairn_coordinator::store::{self, EventStore, Holder, OpenError, Opened, StoreUrl, StreamHead, StreamId};
+use cairn_coordinator::store::{self, EventStore, Holder, InForce, Opened, StoreUrl, StreamHead, StreamId};
 use cairn_engine::{Order, RunStatus, State};
 use cairn_model::plan::{MEMORY, Plan};
 use cairn_model::{FailureKind, Graph, RunId, RunOptions, RunSubmitted, Timestamp};
@@ -50,6 +50,10 @@ pub struct Args {
     /// Continue the project's newest run, if it is unfinished
     #[arg(long)]
     pub resume: bool,
+    /// Where events are kept: `file:///DIR`, `sqlite:///DIR/cairn.db` or `postgres://USER@HOST/DB`; better without the
+    /// password, which CAIRN_STORE and CAIRN_STORE_FILE keep from others [default: the state directory]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<StoreUrl>,
 }
 
 const EXAMPLES: &str = "\
@@ -72,9 +76,15 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let state_directory = std::path::absolute(&context.state).map_err(|error| {
         Failure::new(Exit::OutOfReach, format!("cannot tell where {} is: {error}", context.state.display()))
     })?;
-    let url = crate::state_directory::in_force(&state_directory)?;
-    let Opened { store, store_id, .. } = open_store(&url, context, &clock)?;
-    let marker = (MARKER.to_owned(), store_id.to_string());
+    let configured = args.store.as_ref().or(context.store.as_ref());
+    let InForce { url, opened: Opened { store, store_id, .. }, lock: _lock } =
+        open_store(&state_directory, configured, context, &clock)?;
+    let marker = match url.is_inside(&state_directory) {
+        true => store_id.to_string(),
+        // Others may have the same log.
+        false => format!("{store_id} {}", state_directory.display()),
+    };
+    let marker = (MARKER.to_owned(), marker);
     let found = cairn_agent::runner::end_leftovers(
         (&marker.0, &marker.1),
         cairn_agent::runtime::STOP_GRACE,
@@ -246,19 +256,19 @@ fn refuse_unplaceable(plan: &Plan, graph: &Graph, jobs: NonZeroUsize) -> Result<
     .help(format!("this machine has {}, and the labels {}; lower `resources`, change `requires`, or run the plan on a fleet that has them", has.join(", "), labels.join(", "))))
 }
 
-fn open_store(url: &StoreUrl, context: &Context, clock: &Clock) -> Result<Opened, Failure> {
+fn open_store(
+    state: &Path,
+    configured: Option<&StoreUrl>,
+    context: &Context,
+    clock: &Clock,
+) -> Result<InForce, Failure> {
+    std::fs::create_dir_all(state).map_err(|error| {
+        Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
+            .help("make it writable, or name another one with --state DIR")
+    })?;
     let holder = Holder::this_process(context.command_line.clone(), clock.now());
-    store::open(url, &holder, new_id()).map_err(|error| {
-        let failure = Failure::because(Exit::OutOfReach, &error);
-        match error {
-            OpenError::Lock(LockError::Held { .. }) => failure
-                .help("wait for it to end, or give this run a state directory of its own with --state DIR"),
-            OpenError::Lock(LockError::Io(_)) | OpenError::Io(_) => {
-                failure.help("make the state directory writable, or name another one with --state DIR")
-            }
-            OpenError::Damaged(_) | OpenError::Schema(_) => failure,
-        }
-    })
+    store::open_in_force(state, configured, &[], &holder, new_id())
+        .map_err(|error| not_opened(&error, "wait for the other one to end"))
 }
 
 fn stopped(run: &str, error: &LocalError) -> Failure {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use super::address;
+
 /// The schema that everything is in, unless another is named.
 pub const DEFAULT_SCHEMA: &str = "cairn";
 
@@ -53,14 +55,7 @@ impl fmt::Debug for Place {
 /// The address without the password.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = &self.options;
-        let host = match options.get_socket() {
-            Some(path) => path.display().to_string(),
-            None => options.get_host().to_owned(),
-        };
-        let (user, port) = (options.get_username(), options.get_port());
-        let database = options.get_database().unwrap_or(user);
-        write!(f, "postgres://{user}@{host}:{port}/{database}")?;
+        f.write_str(&address::shown(&self.options))?;
         if self.schema != DEFAULT_SCHEMA {
             write!(f, " (schema {})", self.schema)?;
         }

@@ -24,6 +24,7 @@
 //! Not here: projections and plans in tables, poolers that hand out a connection per transaction (a session's lock and
 //! settings would not hold).
 
+mod address;
 mod batch;
 mod connect;
 mod leases;
@@ -37,6 +38,7 @@ mod snapshots;
 mod store;
 mod writer;
 
+pub use address::{DatabaseUrl, DatabaseUrlError};
 pub use connect::DEFAULT_SCHEMA;
 pub use reader::{PostgresReader, Verified};
 pub use session::Session;

@@ -17,6 +17,7 @@ use super::{read, snapshots};
 use crate::store::chain::Link;
 use crate::store::cursor::Cursor;
 use crate::store::error::{Damage, DamageReason, IoFailure, ReadError, SnapshotError, TableFlaw};
+use crate::store::event_reader::EventReader;
 use crate::store::record::{Head, StoredRecord, StreamHead, StreamId};
 use crate::store::snapshot::LoadedSnapshot;
 
@@ -76,33 +77,6 @@ impl PostgresReader {
         self.store_id
     }
 
-    /// The next page of what `cursor` reads, and moves it behind that; empty at the end. The same cursor can be read
-    /// again when there may be more.
-    ///
-    /// # Errors
-    /// The database cannot be reached; the cursor stays where it was.
-    pub async fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
-        let (records, moved) = read::page_by(&self.service, cursor).await?;
-        *cursor = moved;
-        Ok(records)
-    }
-
-    /// The end of the log.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub async fn head(&self) -> Result<Head, ReadError> {
-        read::head_by(&self.service).await
-    }
-
-    /// The newest usable snapshot of that name, as [`EventStore::load_snapshot`](super::super::EventStore).
-    ///
-    /// # Errors
-    /// The database cannot be reached.
-    pub async fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
-        snapshots::load_by(&self.service, name).await
-    }
-
     /// Reads the whole log, as it is when this begins, and checks everything that can be checked: positions, versions,
     /// epochs, the hash chain, and the ends of streams. Whoever appends meanwhile is not disturbed.
     ///
@@ -111,6 +85,32 @@ impl PostgresReader {
     pub async fn verify(&self) -> Result<Verified, ReadError> {
         let (place, store_id) = (self.service.connections.place.clone(), self.store_id);
         joined(self.service.spawn(async move { verify(&place, store_id).await })).await?
+    }
+}
+
+impl EventReader for PostgresReader {
+    fn read(&self, cursor: &mut Cursor) -> Result<Vec<StoredRecord>, ReadError> {
+        let from = cursor.clone();
+        let (records, moved) = self.service.call_and_wait("read events from", move |connection| {
+            let from = from.clone();
+            Box::pin(async move { read::page(connection, &from).await })
+        })?;
+        *cursor = moved;
+        Ok(records)
+    }
+
+    fn head(&self) -> Result<Head, ReadError> {
+        Ok(self.service.call_and_wait("read the end of", |connection| Box::pin(read::head(connection)))?)
+    }
+
+    fn load_snapshot(&self, name: &str) -> Result<LoadedSnapshot, SnapshotError> {
+        snapshots::check_name(name)?;
+        let (place, name) = (self.service.connections.place.clone(), name.to_owned());
+        let loaded = self.service.call_and_wait("load a snapshot from", move |connection| {
+            let (place, name) = (place.clone(), name.clone());
+            Box::pin(async move { snapshots::load(connection, &place, &name).await })
+        });
+        Ok(loaded?)
     }
 }
 

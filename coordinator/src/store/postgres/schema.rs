@@ -63,11 +63,7 @@ pub(super) async fn check(connection: &mut PgConnection, place: &Place) -> Resul
     match version(connection, place).await.map_err(failure(place, "read the schema's version of"))? {
         KNOWN => Ok(()),
         found if found > KNOWN => Err(newer(place, found)),
-        0 => {
-            let reason =
-                "there are no events in it; a coordinator that is started with it makes room for them";
-            Err(SchemaError::Unfit { database: place.path(), reason }.into())
-        }
+        0 => Err(SchemaError::Absent { database: place.path() }.into()),
         _ => {
             let reason =
                 "its schema is older than this version of cairn; start a coordinator of this version once";

@@ -156,6 +156,20 @@ impl Service {
         let done = self.spawn(async move { connections.call(doing, work).await });
         joined(done).await?.map_err(Fault::Io)
     }
+
+    /// As [`call`](Self::call), and blocks the caller until it is answered.
+    pub(super) fn call_and_wait<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<T, Fault> {
+        let connections = self.connections.clone();
+        let done = self.block(async move { connections.call(doing, work).await });
+        done.ok_or(Fault::ShuttingDown)?.map_err(Fault::Io)
+    }
 }
 
 /// What a task returned. A panic in it goes on in the caller.

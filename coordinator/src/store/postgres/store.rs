@@ -98,11 +98,13 @@ impl PostgresStore {
         let start = |source| IoFailure { doing: "start a thread for", path: place.path(), source };
         let runtime = runtime.map_err(start)?;
         let opening = open(place.clone(), options.store_id, options.name);
-        // A connection belongs to the runtime that made it.
-        let (opened, runtime) =
-            thread::scope(|scope| scope.spawn(move || (runtime.block_on(opening), runtime)).join())
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let Opened { connection, writer: id, head, store_id } = opened?;
+        // A connection belongs to the runtime that made it. One that is not needed ends here: the caller may be within
+        // another, where none may.
+        let opened = thread::scope(|scope| {
+            let opening = scope.spawn(move || runtime.block_on(opening).map(|opened| (opened, runtime)));
+            opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let (Opened { connection, writer: id, head, store_id }, runtime) = opened?;
         let shared = Arc::new(Shared::default());
         let writer = Writer {
             shared: shared.clone(),
