@@ -8,6 +8,7 @@
 
 mod head;
 mod milestone_files;
+pub mod models;
 mod past;
 mod runs;
 mod status;

@@ -5,7 +5,7 @@ use crate::codec::{StoredEvent, expand, read_submitted};
 use crate::runtime::each_record;
 use crate::store::{Cursor, EventReader, ReadError, StoredRecord};
 use cairn_engine::RunStatus;
-use cairn_model::{Ended, RunId, Timestamp};
+use cairn_model::{Ended, RunId, RunSubmitted, Timestamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -123,9 +123,15 @@ impl RunsFold {
     fn begin(&mut self, name: &str, record: &StoredRecord) {
         let Some(run) = RunId::parse(name) else { return };
         let Some(read) = read_submitted(record) else { return };
-        let (submitted, submitted_at) = (read.what, read.at);
         self.by_name.insert(name.to_owned(), self.runs.len());
-        self.runs.push(RunOverview {
+        self.runs.push(RunOverview::begun(run, read.what, read.at));
+    }
+}
+
+impl RunOverview {
+    /// A run that nothing has happened in but its submission.
+    pub(super) fn begun(run: RunId, submitted: RunSubmitted, submitted_at: Timestamp) -> Self {
+        Self {
             run,
             plan_name: submitted.plan_name,
             status: RunStatus::Active,
@@ -139,12 +145,10 @@ impl RunsFold {
             failed: 0,
             skipped: 0,
             cancelled: 0,
-        });
+        }
     }
-}
 
-impl RunOverview {
-    fn change(&mut self, head: &Head<'_>, count: u64) {
+    pub(super) fn change(&mut self, head: &Head<'_>, count: u64) {
         match head.event_type.as_ref() {
             "TaskDispatched" if self.started_at.is_none() => self.started_at = head.at(),
             "TaskCompleted" => {
@@ -171,7 +175,7 @@ impl RunOverview {
     }
 
     /// Its tasks may have ended in different ways.
-    fn reopen(&mut self, record: &StoredRecord) {
+    pub(super) fn reopen(&mut self, record: &StoredRecord) {
         let take = |event: &StoredEvent<'_>| {
             let ended = event.event_data.get("ended").map(|text| text.get().trim_matches('"'));
             let count = match ended.and_then(Ended::parse) {
@@ -200,7 +204,7 @@ mod tests {
     use crate::runtime::new_id;
     use cairn_engine::State;
     use cairn_model::{
-        AgentIndex, Command, Event, FailureKind, Outcome, Report, ReportKind, RunSubmitted, Scope, TaskIndex,
+        AgentIndex, Command, Event, FailureKind, Outcome, Report, ReportKind, Scope, TaskIndex,
     };
     use std::sync::Arc;
 
