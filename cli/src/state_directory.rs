@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::plan_file::STDIN_NAME;
 use crate::settings::DEFAULT_STATE;
 use cairn_coordinator::codec::Decoder;
+use cairn_coordinator::projection::{self, At, PastError};
 use cairn_coordinator::runtime::{
     LoadError, LoadedRun, RunSummary, belongs, each_record, find_run, list_runs, load_run,
 };
@@ -138,6 +139,24 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 /// Log or plan cannot be read.
 pub fn load(context: &Context, reader: &dyn EventReader, run: &RunSummary) -> Result<LoadedRun, Failure> {
     load_run(&context.state, reader, run, None).map_err(|error| not_loaded(&error))
+}
+
+/// Folds a run as it was.
+///
+/// # Errors
+/// The run began later, or log or plan cannot be read.
+pub fn load_at(
+    context: &Context,
+    reader: &dyn EventReader,
+    name: &str,
+    at: At,
+) -> Result<LoadedRun, Failure> {
+    projection::load_at(&context.state, reader, name, at).map_err(|error| match error {
+        PastError::NotYet { position, .. } => {
+            Failure::new(Exit::NotFound, error.to_string()).help(format!("use --at {position} or later"))
+        }
+        PastError::Load(error) => not_loaded(&error),
+    })
 }
 
 /// What a run that cannot be folded means for a command.

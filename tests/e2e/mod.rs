@@ -3,6 +3,7 @@
 mod examples;
 mod interrupt;
 pub mod kill;
+pub mod past;
 pub mod postgres;
 mod readme;
 pub mod real_input;

@@ -1,6 +1,7 @@
 //! A coordinator without a broker: one process that takes plans and runs them.
 
 use super::support::{Daemon, LONG, lines};
+use crate::e2e::past::statuses;
 use crate::e2e::support::{Place, check_log, now, told, wait_for};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
@@ -133,6 +134,17 @@ fn a_coordinator_runs_plans_by_itself() {
     let agents: Value = serde_json::from_str(&alone.ok(&["agents", "--output", "json"])).expect("JSON");
     assert_eq!((&agents["agents"][0]["id"], &agents["agents"][0]["slots"]), (&"local".into(), &2.into()));
     check_log(&alone.events("apollo.1"), &edges(), 3);
+
+    // As it was, over HTTP: the fold of the events up to there.
+    let all = statuses(&alone.place.path().join("state"), "apollo.1");
+    for (position, _, expected) in &all {
+        let at = position.to_string();
+        let shown = alone.ok(&["status", "apollo.1", "--at", &at, "--output", "json"]);
+        assert_eq!(&serde_json::from_str::<Value>(&shown).expect("JSON"), expected, "at {at}");
+    }
+    let text = alone.ok(&["status", "apollo", "--at", &all[0].0.to_string()]);
+    assert!(text.contains("main/a") && text.contains("0 of 3 tasks"), "{text}");
+    assert_eq!(alone.run(&["status", "apollo.1", "--at", "0"]).status.code(), Some(3));
 
     alone.place.write("bad.yaml", "version: 1\nproject: bad\ntasks:\n- {id: a, run: exit 3}\n");
     assert_eq!(alone.run(&["submit", "bad.yaml", "--wait"]).status.code(), Some(1));

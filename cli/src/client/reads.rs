@@ -16,8 +16,23 @@ const POSITION: &str = "cairn-position";
 /// # Errors
 /// The coordinator is out of reach, refuses, or cannot be understood.
 pub async fn status(client: &Client, run: &str, with_tasks: bool) -> Result<(StatusBody, u64), Failure> {
+    status_at(client, run, with_tasks, None).await
+}
+
+/// The same, or as it was at a point of its history.
+///
+/// # Errors
+/// As [`status`]; the run began later.
+pub async fn status_at(
+    client: &Client,
+    run: &str,
+    with_tasks: bool,
+    at: Option<&str>,
+) -> Result<(StatusBody, u64), Failure> {
     let with_tasks = if with_tasks { "true" } else { "false" };
-    let response = client.open(&["runs", run], &[("tasks", with_tasks)], &[]).await?;
+    let mut query = vec![("tasks", with_tasks)];
+    query.extend(at.map(|at| ("at", at)));
+    let response = client.open(&["runs", run], &query, &[]).await?;
     let position = response.headers().get(POSITION);
     let position = position.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     Ok((client.read(response).await?, position.saturating_add(1)))
@@ -59,11 +74,26 @@ pub async fn tasks(
     status: Option<TaskStatus>,
     most: usize,
 ) -> Result<Vec<TaskRow>, Failure> {
+    tasks_at(client, run, status, most, None).await
+}
+
+/// The same, or as they were at a point of the run's history.
+///
+/// # Errors
+/// As [`status_at`].
+pub async fn tasks_at(
+    client: &Client,
+    run: &str,
+    status: Option<TaskStatus>,
+    most: usize,
+    at: Option<&str>,
+) -> Result<Vec<TaskRow>, Failure> {
     let (mut tasks, mut cursor) = (Vec::new(), None::<String>);
     let limit = PAGE.min(most).to_string();
     while tasks.len() < most {
         let mut query = vec![("limit", limit.as_str())];
         query.extend(status.map(|status| ("status", status.name())));
+        query.extend(at.map(|at| ("at", at)));
         query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
         let page: TaskPage = client.get(&["runs", run, "tasks"], &query).await?;
         tasks.extend(page.tasks);

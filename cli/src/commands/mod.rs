@@ -2,6 +2,7 @@
 
 mod act;
 mod agent;
+mod at;
 mod bench;
 mod completions;
 mod config;

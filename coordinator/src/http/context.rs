@@ -74,7 +74,7 @@ pub(super) struct Inner {
     pub refusals: DefaultDirectRateLimiter,
     pub audited_refusals: DefaultDirectRateLimiter,
     pub openapi: String,
-    looks: Arc<Semaphore>,
+    pub looks: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {

@@ -19,6 +19,7 @@ mod followers;
 mod gate;
 mod limits;
 pub mod model;
+mod past;
 pub mod problem;
 mod replays;
 mod router;

@@ -1,12 +1,11 @@
 //! All runs of a log, a line each, folded from the records in one pass and without reading a plan.
 
+use super::head::Head;
 use crate::codec::{StoredEvent, expand, read_submitted};
 use crate::runtime::each_record;
 use crate::store::{Cursor, EventReader, ReadError, StoredRecord};
 use cairn_engine::RunStatus;
-use cairn_model::{Ended, RunId, Timestamp};
-use serde::Deserialize;
-use std::borrow::Cow;
+use cairn_model::{Ended, RunId, RunSubmitted, Timestamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -126,9 +125,15 @@ impl RunsFold {
     fn begin(&mut self, name: &str, record: &StoredRecord) {
         let Some(run) = RunId::parse(name) else { return };
         let Some(read) = read_submitted(record) else { return };
-        let (submitted, submitted_at) = (read.what, read.at);
         self.by_name.insert(name.to_owned(), self.runs.len());
-        self.runs.push(RunOverview {
+        self.runs.push(RunOverview::begun(run, read.what, read.at));
+    }
+}
+
+impl RunOverview {
+    /// A run that nothing has happened in but its submission.
+    pub(super) fn begun(run: RunId, submitted: RunSubmitted, submitted_at: Timestamp) -> Self {
+        Self {
             run,
             plan_name: submitted.plan_name,
             status: RunStatus::Active,
@@ -143,12 +148,10 @@ impl RunsFold {
             failed: 0,
             skipped: 0,
             cancelled: 0,
-        });
+        }
     }
-}
 
-impl RunOverview {
-    fn change(&mut self, head: &Head<'_>, count: u64) {
+    pub(super) fn change(&mut self, head: &Head<'_>, count: u64) {
         match head.event_type.as_ref() {
             "TaskDispatched" if self.started_at.is_none() => self.started_at = head.at(),
             "TaskCompleted" => {
@@ -176,7 +179,7 @@ impl RunOverview {
     }
 
     /// Its tasks may have ended in different ways.
-    fn reopen(&mut self, record: &StoredRecord) {
+    pub(super) fn reopen(&mut self, record: &StoredRecord) {
         let take = |event: &StoredEvent<'_>| {
             let ended = event.event_data.get("ended").map(|text| text.get().trim_matches('"'));
             let count = match ended.and_then(Ended::parse) {
@@ -197,52 +200,6 @@ impl RunOverview {
     }
 }
 
-/// What of a record's body is needed here.
-struct Head<'a> {
-    event_type: Cow<'a, str>,
-    timestamp: Cow<'a, str>,
-}
-
-impl<'a> Head<'a> {
-    /// Reads as little of the body as possible: this release writes type and time at its beginning. A body of
-    /// another form is read as JSON.
-    fn of(body: &'a str) -> Option<Self> {
-        Self::at_beginning(body).or_else(|| Self::by_json(body))
-    }
-
-    fn at_beginning(body: &'a str) -> Option<Self> {
-        let rest = body.strip_prefix("{\"event_id\":\"")?;
-        let (_, rest) = rest.split_once("\",\"event_type\":\"")?;
-        let (event_type, rest) = rest.split_once('"')?;
-        let rest =
-            rest.strip_prefix(",\"schema\":")?.trim_start_matches(|digit: char| digit.is_ascii_digit());
-        let (timestamp, _) = rest.strip_prefix(",\"metadata\":{\"timestamp\":\"")?.split_once('"')?;
-        let is_plain = !event_type.contains('\\') && !timestamp.contains('\\');
-        is_plain.then(|| Self { event_type: event_type.into(), timestamp: timestamp.into() })
-    }
-
-    fn by_json(body: &'a str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Body<'a> {
-            #[serde(borrow)]
-            event_type: Cow<'a, str>,
-            #[serde(borrow)]
-            metadata: Metadata<'a>,
-        }
-        #[derive(Deserialize)]
-        struct Metadata<'a> {
-            #[serde(borrow)]
-            timestamp: Cow<'a, str>,
-        }
-        let body: Body<'a> = serde_json::from_str(body).ok()?;
-        Some(Self { event_type: body.event_type, timestamp: body.metadata.timestamp })
-    }
-
-    fn at(&self) -> Option<Timestamp> {
-        Timestamp::parse(&self.timestamp)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,7 +208,7 @@ mod tests {
     use crate::runtime::new_id;
     use cairn_engine::State;
     use cairn_model::{
-        AgentIndex, Command, Event, FailureKind, Outcome, Report, ReportKind, RunSubmitted, Scope, TaskIndex,
+        AgentIndex, Command, Event, FailureKind, Outcome, Report, ReportKind, Scope, TaskIndex,
     };
     use std::sync::Arc;
 
@@ -332,20 +289,5 @@ mod tests {
         assert_eq!((again.finished_at, state.run().finished_at), (None, None));
         let again = say(&mut state, 5, Command::Retry { scope: Scope::Task(TaskIndex(2)), downstream: true });
         assert_eq!(again.completed, 2, "checkpoints are reached again at once");
-    }
-
-    #[test]
-    fn a_body_of_another_form_is_read_too() {
-        let ours = r#"{"event_id":"x","event_type":"RunFailed","schema":1,"metadata":{"timestamp":"2026-01-01T00:00:00Z","user_id":"a"},"event_data":{}}"#;
-        let other = r#"{"metadata":{"timestamp":"2026-01-01T00:00:00Z"},"event_data":{"event_type":"no"},"event_type":"RunFailed"}"#;
-        for body in [ours, other] {
-            let head = Head::of(body).expect("a head");
-            assert_eq!(
-                (head.event_type.as_ref(), head.at()),
-                ("RunFailed", Timestamp::parse("2026-01-01T00:00:00Z"))
-            );
-        }
-        assert!(Head::at_beginning(ours).is_some() && Head::at_beginning(other).is_none());
-        assert!(Head::of("nonsense").is_none());
     }
 }

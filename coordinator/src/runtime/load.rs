@@ -65,6 +65,8 @@ pub struct LoadedRun {
 pub struct RunSummary {
     /// The run.
     pub run: RunId,
+    /// The position of its first event.
+    pub position: u64,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// What it was submitted with.
@@ -86,7 +88,7 @@ pub fn list_runs(reader: &dyn EventReader) -> Result<Vec<RunSummary>, ReadError>
             && let Some(read) = read_submitted(record)
         {
             let (submitted_at, submitted, user) = (read.at, read.what, read.user);
-            runs.push(RunSummary { run, submitted_at, submitted, user });
+            runs.push(RunSummary { run, position: record.position, submitted_at, submitted, user });
         }
         Ok::<(), ReadError>(())
     })?;

@@ -143,6 +143,29 @@ async fn a_run_is_shown_as_the_contract_says() {
 }
 
 #[tokio::test]
+async fn a_run_is_shown_as_it_was() {
+    let bench = Bench::new().await;
+    bench.submit(PLAN).await;
+    bench.join("apollo.1").await;
+    let get = async |path: &str| bench.get(&format!("/api/v1/runs/apollo.1{path}")).await;
+    let (before, tasks) = (get("").await, get("/tasks?status=dispatched").await.json());
+    let task = get("/tasks/build/compile").await.json();
+    let at = before.headers["cairn-position"].to_str().expect("text").to_owned();
+    bench.complete("apollo.1", "build/compile").await;
+    assert_ne!(get("").await.json(), before.json());
+    let then = get(&format!("?at={at}")).await;
+    assert_eq!(then.json(), before.json());
+    assert_eq!(then.headers["cairn-position"], at.as_str());
+    assert_eq!(get(&format!("/tasks?status=dispatched&at={at}")).await.json(), tasks);
+    assert_eq!(get(&format!("/tasks/build/compile?at={at}")).await.json(), task);
+    assert_eq!(get("?at=2999-01-01T00:00:00Z").await.json(), get("").await.json());
+    assert_eq!(get("?at=0").await.problem(), "run-not-found");
+    for bad in ["?at=yesterday", "/tasks?at=-1", "/tasks/build/compile?at="] {
+        assert_eq!(get(bad).await.problem(), "invalid-request", "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn tasks_come_in_pages_and_one_by_one() {
     let bench = Bench::new().await;
     bench.submit(PLAN).await;

@@ -6,6 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, header};
 use cairn_coordinator::codec::{Encoder, Envelope};
 use cairn_coordinator::http::{NewToken, Parts, Role, Rules, Tokens, router};
+use cairn_coordinator::plans;
 use cairn_coordinator::runtime::new_id;
 use cairn_coordinator::service::{
     AgentView, Handle, HealthView, Part, Request, Submission, SubmitError, Submitted, Wish, WishError,
@@ -18,6 +19,7 @@ use cairn_shared::clock::Clock;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
@@ -38,6 +40,7 @@ milestones:
 /// What the coordinator knows.
 pub struct Fake {
     store: Arc<FileStore>,
+    directory: PathBuf,
     head: watch::Sender<u64>,
     runs: BTreeMap<RunId, (State, Encoder)>,
     keys: HashMap<(String, String), (String, RunId)>,
@@ -81,6 +84,7 @@ impl Fake {
         let run = RunId::new(plan.project.clone(), number);
         let submitted = RunSubmitted {
             run: run.to_string(),
+            plan_hash: plans::save(&self.directory, wish.plan.text()).expect("saved"),
             plan_name: wish.plan.name().to_owned(),
             tasks: plan.task_count() as u64,
             milestones: plan.milestones().len() as u64,
@@ -226,6 +230,7 @@ impl Bench {
         let (handle, mut requests) = Handle::new(seen);
         let fake = Arc::new(Mutex::new(Fake {
             store: store.clone(),
+            directory: directory.path().to_owned(),
             head,
             runs: BTreeMap::new(),
             keys: HashMap::new(),

@@ -74,7 +74,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// A file goes before a run of the same name; what looks like a path is one.
-fn is_plan(subject: &str) -> bool {
+pub(super) fn is_plan(subject: &str) -> bool {
     let path = Path::new(subject);
     let looks_like_file =
         ["yaml", "yml", "json"].iter().any(|end| path.extension().is_some_and(|is| is == *end));

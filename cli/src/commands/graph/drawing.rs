@@ -4,6 +4,7 @@ use super::{Node, milestones};
 use crate::style::{Cell, Paint, Style, count, grouped, table};
 use cairn_agent::runner::harmless;
 use cairn_coordinator::insight::level_sizes;
+use cairn_engine::State;
 use cairn_model::plan::Need;
 use cairn_model::{Graph, MilestoneIndex, Plan, TaskIndex};
 use std::fmt::Write as _;
@@ -19,12 +20,12 @@ const BAR: usize = 40;
 /// Levels further in than this are not indented more.
 const MAX_INDENT: u32 = 20;
 
-/// The drawing.
-pub fn draw(plan: &Plan, graph: &Graph, style: &Style) -> String {
+/// The drawing; of a run with where each task stands.
+pub fn draw(plan: &Plan, graph: &Graph, run: Option<&State>, style: &Style) -> String {
     let sizes = level_sizes(plan, graph);
     let mut out = format!(
         "{}: {}, {}, {}, {}, at most {} at a time\n",
-        style.paint(Paint::Bold, &plan.project),
+        style.paint(Paint::Bold, run.map_or(&plan.project, |state| &state.run().id)),
         count(plan.milestones().len() as u64, "milestone", "milestones"),
         count(plan.task_count() as u64, "task", "tasks"),
         count(plan.edge_count() as u64, "need", "needs"),
@@ -37,7 +38,7 @@ pub fn draw(plan: &Plan, graph: &Graph, style: &Style) -> String {
         let levels = graph.levels();
         for milestone in milestones(plan) {
             out.push('\n');
-            draw_milestone(plan, graph, &levels, milestone, style, &mut out);
+            draw_milestone(plan, graph, run, &levels, milestone, style, &mut out);
         }
     }
     out
@@ -46,6 +47,7 @@ pub fn draw(plan: &Plan, graph: &Graph, style: &Style) -> String {
 fn draw_milestone(
     plan: &Plan,
     graph: &Graph,
+    run: Option<&State>,
     levels: &[u32],
     milestone: MilestoneIndex,
     style: &Style,
@@ -53,6 +55,9 @@ fn draw_milestone(
 ) {
     let row = plan.milestone(milestone);
     out.push_str(&style.paint(Paint::Bold, &row.id));
+    if let Some(state) = run {
+        let _ = write!(out, "  {}", style.state(state.milestone(milestone).status));
+    }
     if let Some(title) = &row.title {
         let _ = write!(out, "  {}", one_line(title));
     }
@@ -69,12 +74,13 @@ fn draw_milestone(
         let indent = (level(task) - first).min(MAX_INDENT) as usize;
         let needs = needs_text(plan, plan.needs(task), style, Some(milestone));
         let title = plan.task_title(task).map(one_line).unwrap_or_default();
-        vec![
+        let mut cells = vec![
             Cell::right(level(task).to_string()).paint(Paint::Dim),
             Cell::new(format!("{}{}", "  ".repeat(indent), plan.task_id(task))),
-            Cell::new(title),
-            Cell::new(needs).paint(Paint::Dim),
-        ]
+        ];
+        cells.extend(run.map(|state| Cell::state(style, state.task(task).status)));
+        cells.extend([Cell::new(title), Cell::new(needs).paint(Paint::Dim)]);
+        cells
     });
     out.push_str(&table(style, "  ", &rows.collect::<Vec<_>>()));
 }
@@ -145,7 +151,7 @@ mod tests {
     fn drawn(text: &str) -> String {
         let source = Source::new("p", text);
         let parsed = parse(&source, &Options::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
-        draw(&parsed.plan, &parsed.graph(&source).expect("no cycle"), &STYLE)
+        draw(&parsed.plan, &parsed.graph(&source).expect("no cycle"), None, &STYLE)
     }
 
     #[test]

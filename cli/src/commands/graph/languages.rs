@@ -1,6 +1,7 @@
 //! A plan in the languages of drawing tools.
 
 use super::{Node, edges, milestones, milestones_with_edges};
+use cairn_engine::State;
 use cairn_model::Plan;
 use std::fmt::Write as _;
 
@@ -8,8 +9,8 @@ use std::fmt::Write as _;
 const WRITTEN: &str = "a string takes everything";
 
 /// In the language of Graphviz: a cluster for each milestone; one that is needed, or needs something, as a whole
-/// has a node of its own.
-pub fn dot(plan: &Plan) -> String {
+/// has a node of its own. What is of a run has its status beside its name.
+pub fn dot(plan: &Plan, run: Option<&State>) -> String {
     let mut out = String::new();
     let has_edges = milestones_with_edges(plan);
     writeln!(out, "digraph {} {{", quoted(&plan.project)).expect(WRITTEN);
@@ -19,13 +20,16 @@ pub fn dot(plan: &Plan) -> String {
         let label =
             row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}\n{title}", row.id));
         writeln!(out, "  subgraph {} {{", quoted(&format!("cluster_{}", row.id))).expect(WRITTEN);
+        let label = with_status(label, run.map(|state| state.milestone(milestone).status.name()));
         writeln!(out, "    label={};", quoted(&label)).expect(WRITTEN);
         if has_edges[milestone.get()] {
             writeln!(out, "    {} [shape=hexagon, style=bold];", quoted(&row.id)).expect(WRITTEN);
         }
         for task in plan.tasks_of(milestone) {
             let name = quoted(&plan.task_name(task));
-            writeln!(out, "    {name} [label={}];", quoted(plan.task_id(task))).expect(WRITTEN);
+            let status = run.map(|state| state.task(task).status.name());
+            let label = with_status(plan.task_id(task).to_owned(), status);
+            writeln!(out, "    {name} [label={}];", quoted(&label)).expect(WRITTEN);
         }
         out.push_str("  }\n");
     }
@@ -34,6 +38,14 @@ pub fn dot(plan: &Plan) -> String {
     }
     out.push_str("}\n");
     out
+}
+
+/// A label, and where what it names stands.
+fn with_status(label: String, status: Option<&str>) -> String {
+    match status {
+        Some(status) => format!("{label}: {status}"),
+        None => label,
+    }
 }
 
 /// A string of Graphviz.
@@ -53,15 +65,18 @@ fn quoted(text: &str) -> String {
 }
 
 /// In the language of Mermaid: a subgraph for each milestone, which edges may begin and end at.
-pub fn mermaid(plan: &Plan) -> String {
+pub fn mermaid(plan: &Plan, run: Option<&State>) -> String {
     let mut out = String::from("flowchart LR\n");
     for milestone in milestones(plan) {
         let row = plan.milestone(milestone);
         let label =
             row.title.as_deref().map_or_else(|| row.id.clone(), |title| format!("{}: {title}", row.id));
+        let label = with_status(label, run.map(|state| state.milestone(milestone).status.name()));
         writeln!(out, "  subgraph m{}[\"{}\"]", milestone.0, escaped(&label)).expect(WRITTEN);
         for task in plan.tasks_of(milestone) {
-            writeln!(out, "    t{}[\"{}\"]", task.0, escaped(plan.task_id(task))).expect(WRITTEN);
+            let status = run.map(|state| state.task(task).status.name());
+            let label = with_status(plan.task_id(task).to_owned(), status);
+            writeln!(out, "    t{}[\"{}\"]", task.0, escaped(&label)).expect(WRITTEN);
         }
         out.push_str("  end\n");
     }
@@ -112,7 +127,7 @@ milestones:
     #[test]
     fn graphviz() {
         assert_eq!(
-            dot(&plan()),
+            dot(&plan(), None),
             r#"digraph "apollo" {
   rankdir=LR;
   node [shape=box, style=rounded, fontname="sans-serif"];
@@ -142,7 +157,7 @@ milestones:
     #[test]
     fn mermaid_has_numbers_for_ids_and_escaped_labels() {
         assert_eq!(
-            mermaid(&plan()),
+            mermaid(&plan(), None),
             r#"flowchart LR
   subgraph m0["build: say #quot;hi#quot;"]
     t0["a#35;1"]

@@ -1,4 +1,4 @@
-//! `cairn graph`: a plan drawn.
+//! `cairn graph`: a plan, or a run as it is or was, drawn.
 //!
 //! Nodes are the tasks, by their full names, and those milestones that stand at an end of an edge. Edges are the
 //! needs as written: from what is needed to what needs it. An edge from a milestone leaves when all its tasks are
@@ -8,23 +8,34 @@
 mod drawing;
 mod languages;
 
+use super::at::at;
+use super::explain::is_plan;
+use crate::client;
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::Stdout;
 use crate::plan_file;
+use crate::state_directory::{find, load, load_at, open};
 use crate::style::Style;
+use cairn_coordinator::projection::At;
+use cairn_engine::State;
 use cairn_model::plan::Need;
 use cairn_model::{Action, Graph, MilestoneIndex, Plan, TaskIndex};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
-/// Draw a plan
+/// Draw a plan, or a run with where its tasks stand
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The plan, YAML or JSON; `-` reads stdin
-    plan: PathBuf,
+    /// A plan (a file, or `-` for stdin), or a run of the state directory: `apollo.3`, or `apollo` for its newest
+    #[arg(value_name = "PLAN|RUN")]
+    subject: String,
+    /// Draw the run as it was: at a position of the log, a time (`2026-12-01T12:00:00Z`), or so long ago (`-10m`)
+    #[arg(long, value_name = "POSITION|TIME", value_parser = at, allow_hyphen_values = true)]
+    at: Option<At>,
     /// text, dot, mermaid or json [default: text, or what --output says]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<Drawing>,
@@ -38,7 +49,8 @@ Examples:
   cairn graph plan.yaml
   cairn graph plan.yaml --format dot | dot -Tsvg > plan.svg
   cairn graph plan.yaml --format mermaid
-  cairn graph plan.yaml --format json | jq '.edges | length'";
+  cairn graph plan.yaml --format json | jq '.edges | length'
+  cairn graph apollo.3 --at 412";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Drawing {
@@ -50,25 +62,53 @@ enum Drawing {
 
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let file = plan_file::read(&args.plan, &args.params)?;
-    let (plan, graph) = (&file.plan, &file.graph);
+    let subject = subject(args, context)?;
+    let (plan, graph) = (&*subject.plan, &*subject.graph);
+    let run = subject.run.as_ref();
     let mut out = Stdout::new();
     match (args.format, context.format) {
-        (Some(Drawing::Dot), _) => out.text(&languages::dot(plan))?,
-        (Some(Drawing::Mermaid), _) => out.text(&languages::mermaid(plan))?,
+        (Some(Drawing::Dot), _) => out.text(&languages::dot(plan, run))?,
+        (Some(Drawing::Mermaid), _) => out.text(&languages::mermaid(plan, run))?,
         (Some(Drawing::Text), _) | (None, Format::Text) => {
-            out.text(&drawing::draw(plan, graph, &Style::stdout(context)))?;
+            out.text(&drawing::draw(plan, graph, run, &Style::stdout(context)))?;
         }
         (Some(Drawing::Json), format) => {
             out.value(
                 if format == Format::Jsonl { format } else { Format::Json },
-                &GraphView::new(plan, graph),
+                &GraphView::new(plan, graph, run),
             )?;
         }
-        (None, format) => out.value(format, &GraphView::new(plan, graph))?,
+        (None, format) => out.value(format, &GraphView::new(plan, graph, run))?,
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// What is drawn.
+struct Subject {
+    plan: Arc<Plan>,
+    graph: Arc<Graph>,
+    /// A run of it.
+    run: Option<State>,
+}
+
+fn subject(args: &Args, context: &Context) -> Result<Subject, Failure> {
+    if args.at.is_none() && is_plan(&args.subject) {
+        let file = plan_file::read(Path::new(&args.subject), &args.params)?;
+        return Ok(Subject { plan: Arc::new(file.plan), graph: Arc::new(file.graph), run: None });
+    }
+    if client::named(context)?.is_some() {
+        return Err(Failure::new(Exit::Usage, "a coordinator does not draw a run yet")
+            .help("give the plan instead, or --state DIR where its state directory can be read"));
+    }
+    let reader = open(context)?;
+    let found = find(&*reader, Some(&args.subject))?;
+    let loaded = match args.at {
+        None => load(context, &*reader, &found)?,
+        Some(at) => load_at(context, &*reader, &args.subject, at)?,
+    };
+    let (plan, graph) = (loaded.state.plan().clone(), loaded.state.graph().clone());
+    Ok(Subject { plan, graph, run: Some(loaded.state) })
 }
 
 /// One end of an edge.
@@ -129,16 +169,23 @@ fn milestones_with_edges(plan: &Plan) -> Vec<bool> {
 #[derive(Serialize)]
 struct GraphView<'a> {
     project: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
     nodes: Nodes<'a>,
     edges: Edges<'a>,
 }
 
-struct Nodes<'a>(&'a Plan, &'a Graph);
+struct Nodes<'a>(&'a Plan, &'a Graph, Option<&'a State>);
 struct Edges<'a>(&'a Plan);
 
 impl<'a> GraphView<'a> {
-    fn new(plan: &'a Plan, graph: &'a Graph) -> Self {
-        Self { project: &plan.project, nodes: Nodes(plan, graph), edges: Edges(plan) }
+    fn new(plan: &'a Plan, graph: &'a Graph, run: Option<&'a State>) -> Self {
+        Self {
+            project: &plan.project,
+            run: run.map(|state| state.run().id.as_str()),
+            nodes: Nodes(plan, graph, run),
+            edges: Edges(plan),
+        }
     }
 }
 
@@ -152,11 +199,14 @@ struct NodeView<'a> {
     level: Option<u32>,
     action: Option<&'static str>,
     expected_seconds: Option<f64>,
+    /// Where it stands, in a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
 }
 
 impl Serialize for Nodes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(plan, graph) = self;
+        let Self(plan, graph, run) = self;
         let levels = graph.levels();
         let tasks = plan.tasks().map(|task| NodeView {
             id: plan.task_name(task),
@@ -166,6 +216,7 @@ impl Serialize for Nodes<'_> {
             level: Some(levels[graph.task(task).get()]),
             action: Some(action_name(plan, task)),
             expected_seconds: plan.expected_duration(task).map(|duration| duration.as_secs_f64()),
+            status: run.map(|state| state.task(task).status.name()),
         });
         let has_edges = milestones_with_edges(plan);
         let milestones = milestones(plan).filter(|milestone| has_edges[milestone.get()]).map(|index| {
@@ -178,6 +229,7 @@ impl Serialize for Nodes<'_> {
                 level: None,
                 action: None,
                 expected_seconds: None,
+                status: run.map(|state| state.milestone(index).status.name()),
             }
         });
         serializer.collect_seq(tasks.chain(milestones))

@@ -5,7 +5,7 @@ use super::{Args, MAX_ROWS};
 use crate::context::{Context, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::{print_text, print_value};
-use crate::state_directory::{exit_of, find, load, now, open, resume_command, writer};
+use crate::state_directory::{exit_of, find, load, load_at, now, open, resume_command, writer};
 use crate::style::{Style, duration, percent};
 use crate::view;
 use cairn_coordinator::projection::{StatusView, TaskView, milestone_progress, progress};
@@ -16,8 +16,16 @@ use cairn_model::{MilestoneIndex, TaskIndex, Timestamp};
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let reader = open(context)?;
-    let run = load(context, &*reader, &find(&*reader, args.run.as_deref())?)?;
-    let is_unfinished = !run.state.run().status.is_final();
+    let found = find(&*reader, args.run.as_deref())?;
+    let run = match args.at {
+        None => load(context, &*reader, &found)?,
+        Some(at) => {
+            let name = args.run.as_deref().unwrap_or_else(|| found.run.project());
+            load_at(context, &*reader, name, at)?
+        }
+    };
+    // What was has no process, and its clock stands still.
+    let is_unfinished = args.at.is_none() && !run.state.run().status.is_final();
     let writer = if is_unfinished { writer(context) } else { None };
     if context.format == Format::Text {
         let limit = if args.all { usize::MAX } else { MAX_ROWS };

@@ -11,8 +11,10 @@ mod page;
 mod remote;
 
 use crate::client;
+use crate::commands::at::at;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use cairn_coordinator::projection::At;
 
 /// Show where a run stands
 #[derive(Debug, clap::Args)]
@@ -20,6 +22,9 @@ use crate::exit::{Exit, Failure};
 pub struct Args {
     /// The run: `apollo.3`, or `apollo` for its newest; may be left out if there is but one project
     run: Option<String>,
+    /// Show it as it was: at a position of the log, a time (`2026-12-01T12:00:00Z`), or so long ago (`-10m`)
+    #[arg(long, value_name = "POSITION|TIME", value_parser = at, allow_hyphen_values = true)]
+    at: Option<At>,
     /// Show all milestones and tasks
     #[arg(long)]
     all: bool,
@@ -32,6 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   cairn status
   cairn status apollo.3 --all
+  cairn status apollo.3 --at 412
   cairn status apollo --output json | jq .progress
   cairn status apollo --exit-status && ./release.sh";
 

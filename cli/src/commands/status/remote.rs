@@ -25,26 +25,33 @@ pub async fn execute(args: &Args, client: &Client, context: &Context) -> Result<
         Some(run) => run.clone(),
         None => only_project(client).await?,
     };
-    let (status, _) = reads::status(client, &run, false).await?;
+    let at = args.at.map(|at| at.to_string());
+    let at = at.as_deref();
+    let (status, _) = reads::status_at(client, &run, false, at).await?;
     if context.format == Format::Text {
         let limit = if args.all { usize::MAX } else { MAX_ROWS };
-        let tasks = tasks(client, &status, limit).await?;
-        let now = Clock::start(Timestamp(0)).now();
+        let tasks = tasks(client, &status, at, limit).await?;
+        let now = match args.at {
+            Some(_) => last_known(&status, &tasks),
+            None => Clock::start(Timestamp(0)).now(),
+        };
         print_text(&page(&status, &tasks, now, limit).text(&Style::stdout(context)))?;
     } else {
         // As it came: a later coordinator may say more than this program knows.
-        let value: Value = client.get(&["runs", &status.run], &[]).await?;
+        let query: Vec<_> = at.map(|at| ("at", at)).into_iter().collect();
+        let value: Value = client.get(&["runs", &status.run], &query).await?;
         print_value(context, &value)?;
     }
     if !args.exit_status {
         return Ok(Exit::Done);
     }
-    let is_unplaceable = status.status == RunStatus::Failed && is_unplaceable(client, &status.run).await?;
+    let is_unplaceable =
+        status.status == RunStatus::Failed && is_unplaceable(client, &status.run, at).await?;
     Ok(watch::exit_of(status.status, is_unplaceable))
 }
 
-async fn is_unplaceable(client: &Client, run: &str) -> Result<bool, Failure> {
-    let failed = reads::tasks(client, run, Some(TaskStatus::Failed), usize::MAX).await?;
+async fn is_unplaceable(client: &Client, run: &str, at: Option<&str>) -> Result<bool, Failure> {
+    let failed = reads::tasks_at(client, run, Some(TaskStatus::Failed), usize::MAX, at).await?;
     let mut errors = failed.iter().filter_map(|task| task.error.as_ref());
     Ok(errors.any(|error| error.kind == FailureKind::Unplaceable.name()))
 }
@@ -68,18 +75,23 @@ async fn only_project(client: &Client) -> Result<String, Failure> {
 }
 
 /// The tasks to show, what asks for attention first.
-async fn tasks(client: &Client, status: &StatusBody, limit: usize) -> Result<Vec<TaskRow>, Failure> {
+async fn tasks(
+    client: &Client,
+    status: &StatusBody,
+    at: Option<&str>,
+    limit: usize,
+) -> Result<Vec<TaskRow>, Failure> {
     let total: u64 = status.counts.values().sum();
     let mut tasks = Vec::new();
     if total <= SMALL_RUN || limit == usize::MAX {
-        tasks = reads::tasks(client, &status.run, None, usize::MAX).await?;
+        tasks = reads::tasks_at(client, &status.run, None, usize::MAX, at).await?;
     } else {
         let mut kinds: Vec<_> = TaskStatus::ALL.iter().filter(|kind| count_of(status, **kind) > 0).collect();
         kinds.sort_by_key(|kind| task_interest(**kind, false));
         for kind in kinds {
             if tasks.len() < limit {
                 let most = limit - tasks.len();
-                tasks.extend(reads::tasks(client, &status.run, Some(*kind), most).await?);
+                tasks.extend(reads::tasks_at(client, &status.run, Some(*kind), most, at).await?);
             }
         }
     }
@@ -95,6 +107,14 @@ fn count_of(status: &StatusBody, of: TaskStatus) -> u64 {
 
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text.and_then(Timestamp::parse)
+}
+
+/// The last moment that is known of a run as it was: its clock stands still there.
+fn last_known(status: &StatusBody, tasks: &[TaskRow]) -> Timestamp {
+    let times = [Some(&status.submitted_at), status.started_at.as_ref(), status.finished_at.as_ref()];
+    let of_tasks = tasks.iter().flat_map(|task| [task.started_at.as_ref(), task.finished_at.as_ref()]);
+    let all = times.into_iter().chain(of_tasks).flatten();
+    all.filter_map(|at| Timestamp::parse(at)).max().unwrap_or_default()
 }
 
 fn page(status: &StatusBody, tasks: &[TaskRow], now: Timestamp, limit: usize) -> Page {

@@ -6,7 +6,7 @@ use crate::http::extract::{Path, Query, page_size, page_start};
 use crate::http::model::{ProblemBody, RunPage, RunRow, StatusBody};
 use crate::http::problem::Problem;
 use crate::http::stream::json_stream;
-use crate::projection::{RunOverview, StatusView};
+use crate::projection::{At, RunOverview, StatusView};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -90,11 +90,14 @@ fn row(run: &RunOverview) -> RunRow {
 pub(in crate::http) struct GetQuery {
     /// `false` leaves the tasks out.
     tasks: Option<bool>,
+    /// As it was: a position of the log, or a time (RFC 3339). Behind the newest event: as it is.
+    #[param(value_type = Option<String>, example = "412")]
+    at: Option<At>,
 }
 
 /// Get a run
 ///
-/// Where the run, its milestones and its tasks stand.
+/// Where the run, its milestones and its tasks stand; with `at`, where they stood.
 #[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs", operation_id = "get_run",
     params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.", example = "apollo.3"),
         GetQuery),
@@ -111,9 +114,15 @@ pub(in crate::http) async fn get(
 ) -> Result<Response, Problem> {
     let run = caller.on_run(Action::View, &run)?;
     let with_tasks = query.tasks.unwrap_or(true);
-    // Read before the run is: what is durable now is in the copy, and perhaps more.
-    let position = *api.parts.handle.head().borrow();
-    let (state, permit) = api.copy(&run.text).await?;
+    let (state, position, permit) = match query.at {
+        Some(at) => api.past(&run.text, at).await?,
+        None => {
+            // Read before the run is: what is durable now is in the copy, and perhaps more.
+            let position = *api.parts.handle.head().borrow();
+            let (state, permit) = api.copy(&run.text).await?;
+            (state, position, permit)
+        }
+    };
     let mut response = json_stream(move |out| {
         let _permit = permit;
         let view = StatusView::new(&state);

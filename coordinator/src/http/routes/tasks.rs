@@ -5,7 +5,7 @@ use crate::http::context::Api;
 use crate::http::extract::{Path, Query, page_size, page_start};
 use crate::http::model::{ProblemBody, TaskPage, TaskRow};
 use crate::http::problem::Problem;
-use crate::projection::TaskView;
+use crate::projection::{At, TaskView};
 use axum::Json;
 use axum::extract::State;
 use cairn_engine::{State as Run, TaskStatus};
@@ -25,6 +25,9 @@ pub(in crate::http) struct ListQuery {
     /// Only tasks that stand there.
     #[param(value_type = Option<String>, example = "failed")]
     status: Option<TaskStatus>,
+    /// As it was: a position of the log, or a time (RFC 3339). Behind the newest event: as it is.
+    #[param(value_type = Option<String>, example = "412")]
+    at: Option<At>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
     /// Rows of the page, 1 to 1,000; 100, if it is left out.
@@ -55,7 +58,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<Page>, Problem> {
     let run = caller.on_run(Action::View, &run)?;
     let (limit, start) = (page_size(query.limit)?, page_start(query.cursor.as_deref())?);
-    let page = api.look(&run.text, move |state| page(state, &query, start, limit));
+    let page = api.look_at(&run.text, query.at, move |state| page(state, &query, start, limit));
     Ok(Json(page.await??))
 }
 
@@ -78,11 +81,21 @@ fn page(state: &Run, query: &ListQuery, start: usize, limit: usize) -> Result<Pa
     Ok(Page { tasks, next_cursor: wanted.next().map(|task| task.get().to_string()) })
 }
 
+/// Of a task.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct GetQuery {
+    /// As it was: a position of the log, or a time (RFC 3339). Behind the newest event: as it is.
+    #[param(value_type = Option<String>, example = "412")]
+    at: Option<At>,
+}
+
 /// Get a task
 #[utoipa::path(get, path = "/api/v1/runs/{run}/tasks/{milestone}/{task}", tag = "tasks", operation_id = "get_task",
     params(("run" = String, Path, description = "`PROJECT.N`, or `PROJECT` for its newest run.", example = "apollo.3"),
         ("milestone" = String, Path, description = "Its milestone; `main`, if the plan has none.", example = "build"),
-        ("task" = String, Path, description = "Its id; `#` is written `%23`.", example = "compile")),
+        ("task" = String, Path, description = "Its id; `#` is written `%23`.", example = "compile"), GetQuery),
     responses((status = 200, description = "The task.", body = TaskRow),
         (status = "default", description = "A problem.", body = ProblemBody,
             content_type = "application/problem+json")))]
@@ -90,9 +103,10 @@ pub(in crate::http) async fn get(
     State(api): State<Api>,
     caller: Caller,
     Path((run, milestone, task)): Path<(String, String, String)>,
+    Query(query): Query<GetQuery>,
 ) -> Result<Json<Box<RawValue>>, Problem> {
     let run = caller.on_run(Action::View, &run)?;
-    let found = api.look(&run.text, move |state| {
+    let found = api.look_at(&run.text, query.at, move |state| {
         let index = find(state, &milestone, &task)?;
         to_raw_value(&TaskView::new(state, index)).map_err(|_| Problem::internal())
     });
