@@ -264,7 +264,7 @@ fn open_store(
 ) -> Result<InForce, Failure> {
     std::fs::create_dir_all(state).map_err(|error| {
         Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
-            .help("make it writable, or name another one with --state DIR")
+            .help("make the state directory writable, or name another one with --state DIR")
     })?;
     let holder = Holder::this_process(context.command_line.clone(), clock.now());
     store::open_in_force(state, configured, &[], &holder, new_id())
