@@ -79,7 +79,8 @@ impl WorkRoot {
             let path = self.path.join(format!("{}-{number}", self.prefix));
             match fs::create_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.exists() => {
+                // Also if another attempt has made it in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir_all(&self.path).map_err(|source| no_directory(&self.path, source))?;
                 }
                 Err(source) => return Err(no_directory(&path, source)),

@@ -238,13 +238,13 @@ impl Step<'_> {
         let name = self.rows.run.run.to_string();
         self.rows.milestones.entry(id.to_owned()).or_insert_with(|| unplanned(&name, id, place));
         if kind.starts_with("Milestone") {
-            self.milestone_itself(id, kind);
+            self.milestone_itself(id, kind, record);
         } else {
             self.tasks(id, kind, record);
         }
     }
 
-    fn milestone_itself(&mut self, id: &str, kind: &str) {
+    fn milestone_itself(&mut self, id: &str, kind: &str, record: &StoredRecord) {
         let waits = kind == "MilestoneReopened" && self.waits(id);
         let RunRows { milestones, memory, .. } = &mut *self.rows;
         let Some(row) = milestones.get_mut(id) else { return };
@@ -271,10 +271,15 @@ impl Step<'_> {
             }
             "MilestoneReopened" => {
                 if row.finished_at.take().is_some() {
-                    memory.paused.remove(id);
+                    if !stays_paused(record) {
+                        memory.paused.remove(id);
+                    }
                     row.started_at = row.started_at.filter(|_| !waits);
-                    let has_started = row.started_at.is_some();
-                    row.status = if has_started { MilestoneStatus::Active } else { MilestoneStatus::Planned };
+                    row.status = match (row.started_at, memory.paused.contains(id)) {
+                        (None, _) => MilestoneStatus::Planned,
+                        (Some(_), true) => MilestoneStatus::Paused,
+                        (Some(_), false) => MilestoneStatus::Active,
+                    };
                 }
                 return;
             }
@@ -368,4 +373,14 @@ fn count_down(row: &mut MilestoneOverview, event: &StoredEvent<'_>) {
 /// A field of an event that is text.
 fn text(event: &StoredEvent<'_>, field: &str) -> Option<String> {
     serde_json::from_str(event.event_data.get(field)?.get()).ok()
+}
+
+/// Whether a milestone that goes on is still paused.
+fn stays_paused(record: &StoredRecord) -> bool {
+    let mut paused = false;
+    // A record that cannot be understood says nothing.
+    let _ = expand(record, |event| {
+        paused = event.event_data.get("paused").is_some_and(|value| value.get() == "true");
+    });
+    paused
 }
