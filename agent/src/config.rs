@@ -5,6 +5,7 @@ use crate::runtime::{MAX_BACKLOG, MAX_TIMERS, STOP_GRACE, local_labels};
 use cairn_model::ids::is_project_id;
 use cairn_model::plan::{CPUS, MEMORY};
 use cairn_shared::config::{LogConfig, TransportUrl, resource_amount};
+pub use cairn_shared::transport::amqp::QueueType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -56,17 +57,6 @@ pub struct AgentConfig {
     pub logs_limit: String,
     /// The log.
     pub log: LogConfig,
-}
-
-/// The kind of queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum QueueType {
-    /// On one broker.
-    #[default]
-    Classic,
-    /// On several brokers.
-    Quorum,
 }
 
 /// What becomes of tasks when the lease ends.

@@ -1,8 +1,8 @@
 //! A coordinator whose events are in PostgreSQL.
 
 use super::alone::{Alone, count, edges};
-use crate::e2e::postgres::Database;
-use crate::e2e::support::{Place, check_log, told};
+use crate::e2e::postgres::{Database, psql};
+use crate::e2e::support::{Place, check_log, told, wait_for};
 use serde_json::Value;
 use std::process::Output;
 
@@ -98,4 +98,84 @@ fn a_server_that_is_away_is_told_with_its_address_and_what_to_do() {
         assert!(said.contains("could not connect to `postgres://cairn@127.0.0.1:1/cairn`"), "{said}");
         assert!(said.contains("help: see that the database runs") && !said.contains("s3cret"), "{said}");
     }
+}
+
+/// What a statement answers.
+fn rows(output: &Output) -> String {
+    assert!(output.status.success(), "{}", told(output));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// As the documentation grants it, for a login of the test's own.
+fn documented(login: &str) -> (String, String) {
+    let docs =
+        std::fs::read_to_string(crate::e2e::support::root().join("docs/operations.md")).expect("it is there");
+    let sql = docs
+        .split("```sql\n")
+        .find(|sql| sql.starts_with("GRANT USAGE ON SCHEMA cairn TO shop"))
+        .expect("the grants");
+    let sql = &sql[..sql.find("```").expect("its end")];
+    let (grants, transaction) = sql.split_once("\n\n").expect("grants, and a transaction");
+    (grants.replace("shop", login), transaction.to_owned())
+}
+
+#[test]
+fn a_plan_is_submitted_if_and_only_if_the_transaction_commits() {
+    let Some(database) = Database::new() else { return };
+    let mut alone = start(&database);
+    let login = format!("shop_{}", database.name());
+    let (grants, transaction) = documented(&login);
+    rows(&database.run(&format!("CREATE ROLE {login} LOGIN PASSWORD 'pass-word'; CREATE TABLE public.orders (id int); GRANT ALL ON public.orders TO {login};")));
+    let url = database.url_of(&login, "pass-word");
+    let refused = psql(&url, "SELECT cairn.submit('version: 1')");
+    assert!(told(&refused).contains("permission denied"), "{}", told(&refused));
+    rows(&database.run(&grants));
+
+    rows(&psql(&url, &transaction.replace("COMMIT", "ROLLBACK")));
+    let answers = rows(&psql(&url, &transaction));
+    let id: u64 = answers.lines().next().and_then(|id| id.parse().ok()).expect("its number");
+    let answer = |id: u64| {
+        wait_for("an answer", || {
+            let answer = rows(&psql(&url, &format!("SELECT run, error FROM cairn.submitted({id})")));
+            (answer != "|").then_some(answer)
+        })
+    };
+    assert_eq!(answer(id), "orders.1|", "what was rolled back made no run");
+    alone.completes("orders.1");
+    wait_for("what it printed", || (alone.ok(&["logs", "orders.1", "pack"]).trim() == "17").then_some(()));
+    let submitted = alone.ok(&["events", "orders.1", "--output", "jsonl"]);
+    assert!(submitted.contains(&format!("sql:{login}")), "{submitted}");
+    assert_eq!(rows(&database.run("SELECT DISTINCT plan FROM cairn.submissions WHERE run IS NOT NULL")), "");
+
+    // A plan that is wrong, parameters that are, and a table of the caller's that has our table's name.
+    let submit = |arguments: &str| -> u64 {
+        let said = rows(&psql(
+            &url,
+            &format!("CREATE TEMP TABLE submissions (id int); SELECT cairn.submit({arguments})"),
+        ));
+        said.parse().expect("a number")
+    };
+    let wrong = answer(submit("'{version: 1, project: orders, tasks: [{id: a, rum: x}]}'"));
+    assert!(wrong.starts_with('|') && wrong.contains("rum"), "{wrong}");
+    let wrong = answer(submit("'version: 1', '{\"a\": []}'"));
+    assert!(wrong.contains("the parameter a is"), "{wrong}");
+    let refused = psql(&url, "SELECT cairn.submit('version: 1', '[]')");
+    assert!(told(&refused).contains("an object"), "{}", told(&refused));
+
+    // Nobody takes it now; the next coordinator does, once.
+    alone.daemon().kill();
+    let id: u64 =
+        rows(&psql(&url, &transaction)).lines().next().and_then(|id| id.parse().ok()).expect("its number");
+    alone.start_again();
+    assert_eq!(answer(id), "orders.2|");
+    alone.completes("orders.2");
+    // An answer that was lost: the same plan is taken up again, and is the same run.
+    let text = "$$version: 1\nproject: orders\ntasks: [{id: a, run: exit 0}]\n$$";
+    let id = submit(text);
+    assert_eq!(answer(id), "orders.3|");
+    let lost =
+        format!("UPDATE cairn.submissions SET answered_at = NULL, run = NULL, plan = {text} WHERE id = {id}");
+    rows(&database.run(&lost));
+    assert_eq!(answer(id), "orders.3|");
+    rows(&database.run(&format!("DROP OWNED BY {login}; DROP ROLE {login};")));
 }

@@ -291,12 +291,17 @@ impl Fleet {
 
     /// Waits until as many agents are there.
     pub fn wait_for_agents(&self, count: usize) {
-        wait_for(&format!("{count} agents"), || {
-            let agents = self.json(&["agents"])?;
-            let joined =
-                agents["agents"].as_array()?.iter().filter(|agent| agent["state"] == "joined").count();
-            (joined == count).then_some(())
-        });
+        let until = now() + PATIENCE;
+        loop {
+            let agents = self.json(&["agents"]);
+            let of_all = agents.as_ref().and_then(|agents| agents["agents"].as_array());
+            let joined = of_all.map(|all| all.iter().filter(|agent| agent["state"] == "joined").count());
+            if joined == Some(count) {
+                return;
+            }
+            assert!(now() < until, "{count} agents do not join: {agents:?}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A command of the binary that speaks to the coordinator.

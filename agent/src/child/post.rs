@@ -1,58 +1,43 @@
 //! The child's loop: what comes from the broker goes to the keeper, and the other way.
 
+mod figures;
+mod places;
+
+use self::places::{Room, Subscribed, arrived, next};
 use super::http::State;
 use super::output::{MAX_WAITING_NAMES, News, Shipper};
 use super::uplink::{Overflow, Uplink};
 use crate::keeper::job::logs;
 use crate::link::{Beat, Setup, ToChild, ToKeeper};
-use crate::metric_definitions::{
-    ATTEMPTS, JOURNAL_APPEND_SECONDS, JOURNAL_APPENDS, LEASE_HELD, RESTARTS, SLOTS, STALE_ORDERS,
-    TASK_DURATION, TASKS, UNREADABLE,
-};
+use crate::metric_definitions::UNREADABLE;
 use cairn_shared::message::codec::decode;
 use cairn_shared::message::trace::TraceContext;
 use cairn_shared::message::wire::{
-    Heartbeat, Hello, RunOrders, RunReports, ToAgent, ToCoordinator, WireOrder, WireOutcome, WireReport,
-    WireReportKind,
+    Heartbeat, Hello, RunOrders, RunReports, ToAgent, ToCoordinator, WireOrder,
 };
-use cairn_shared::transport::{Address, Delivery, Health, Receipt, SubscribeError, Transport};
+use cairn_shared::transport::{Address, Delivery, Health, Receipt, Transport};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Sleep;
 
 /// Deliveries of the agent's own queue that may be under way.
 const OWN_WINDOW: u16 = 64;
 
-/// The same of the shared queue: what waits here could run elsewhere.
-const SHARED_WINDOW: u16 = 1;
-
-/// How long an agent without room keeps its place at the shared queue, and with it a delivery that others could take.
-const PLACE_PATIENCE: Duration = Duration::from_millis(200);
-
-/// How soon an address is listened at again that somebody else has, or that failed; twice as long each time.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The longest of these pauses: half a lease, so that an agent whose name is free again is there soon.
-const LONGEST_RETRY_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Ends of attempts that are remembered, so that one that is told again is counted once.
-const MAX_COUNTED: usize = 16_384;
-
 /// How long a goodbye may take.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// After how many hellos without an answer it is told: about half a minute at the usual pace, more than a lease that was
+/// left has to run.
+const UNANSWERED_HELLOS: u32 = 15;
 
 /// From here on the signals by which people and service managers end a process do nothing.
 pub(super) fn ignore_signals() -> std::io::Result<Vec<Signal>> {
     [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].into_iter().map(signal).collect()
 }
-
-type Subscribed = mpsc::Receiver<Delivery>;
 
 pub(super) struct Post {
     hello: Hello,
@@ -69,6 +54,8 @@ pub(super) struct Post {
     room: Room,
     linked: bool,
     welcomed: bool,
+    /// Since it was welcomed last.
+    hellos: u32,
     /// The sign of life that the broker does not have yet.
     beating: Option<oneshot::Receiver<bool>>,
     counted: HashSet<(String, u32, u32)>,
@@ -109,6 +96,7 @@ impl Post {
             room: Room::default(),
             linked: false,
             welcomed: false,
+            hellos: 0,
             beating: None,
             counted: HashSet::new(),
             last: Beat::default(),
@@ -173,54 +161,6 @@ impl Post {
         }
     }
 
-    /// Listens at an address, now or when that can be.
-    fn subscribe(&self, address: Address, window: u16) -> oneshot::Receiver<Subscribed> {
-        let (tell, told) = oneshot::channel();
-        let transport = self.transport.clone();
-        tokio::spawn(async move {
-            let (mut last_cause, mut pause) = (String::new(), RETRY_INTERVAL);
-            while !tell.is_closed() {
-                match transport.subscribe(&address, window).await {
-                    Ok(subscribed) => {
-                        if !last_cause.is_empty() {
-                            tracing::info!(?address, "it can be listened at now");
-                        }
-                        // Who asked may be gone: then the subscription ends with its receiver.
-                        return drop(tell.send(subscribed));
-                    }
-                    Err(SubscribeError::Closed) => return,
-                    Err(error) if error.to_string() == last_cause => {}
-                    Err(error @ SubscribeError::Taken) => {
-                        tracing::error!(
-                            "an agent called {} is already connected: choose another name with --id, or stop that one; \
-                             until it is gone this one waits",
-                            address.name()
-                        );
-                        last_cause = error.to_string();
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, ?address, "cannot listen");
-                        last_cause = error.to_string();
-                    }
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_RETRY_INTERVAL);
-            }
-        });
-        told
-    }
-
-    /// Takes a place at the shared queue.
-    fn take_place(&mut self) {
-        if let Some(capability) = &self.hello.capability
-            && self.room.left > 0
-            && self.work.is_none()
-            && self.subscribing.is_none()
-        {
-            self.subscribing = Some(self.subscribe(Address::Work(capability.clone()), SHARED_WINDOW));
-        }
-    }
-
     async fn told_health(&mut self, health: &Health) -> Result<(), Overflow> {
         let linked = matches!(health, Health::Up(_));
         if linked == self.linked {
@@ -235,6 +175,15 @@ impl Post {
     fn say_hello(&mut self) -> Result<(), Overflow> {
         if !self.linked || self.own.is_none() || self.welcomed {
             return Ok(());
+        }
+        self.hellos += 1;
+        if self.hellos == UNANSWERED_HELLOS {
+            let agent = &self.hello.agent;
+            tracing::warn!(
+                agent,
+                "no coordinator has welcomed this agent so far: its log says why, if one listens at this broker; another \
+                 agent of the same name has to end first"
+            );
         }
         let hello = Hello { draining: self.last.draining, ..self.hello.clone() };
         self.sign_of_life(ToCoordinator::Hello(hello))
@@ -318,7 +267,7 @@ impl Post {
                 if !self.welcomed {
                     tracing::info!(coordinator = welcome.coordinator, "welcomed");
                 }
-                self.welcomed = true;
+                (self.welcomed, self.hellos) = (true, 0);
                 self.state.readiness().welcomed.store(true, Ordering::Relaxed);
                 let (lease_millis, heartbeat_millis) = (welcome.lease_millis, welcome.heartbeat_millis);
                 self.tell(ToKeeper::Welcomed { lease_millis, heartbeat_millis }).await;
@@ -363,122 +312,5 @@ impl Post {
     async fn tell(&self, frame: ToKeeper) {
         // It fails only when the keeper is gone, which its socket tells.
         let _ = self.to_keeper.send(frame).await;
-    }
-
-    fn show(&self, beat: &Beat) {
-        let status = &beat.status;
-        self.state.readiness().draining.store(beat.draining, Ordering::Relaxed);
-        if !self.state.is_seen() {
-            return;
-        }
-        let slots = self.hello.slots;
-        // What is handed to the runner ahead of its turn takes no slot.
-        let busy = status.processes.min(slots);
-        metrics::gauge!(SLOTS, "state" => "busy").set(busy);
-        metrics::gauge!(SLOTS, "state" => "free").set(slots - busy);
-        metrics::gauge!(ATTEMPTS).set(status.busy);
-        metrics::counter!(STALE_ORDERS).absolute(status.stale_orders);
-        metrics::counter!(JOURNAL_APPENDS).absolute(status.appends);
-        #[expect(clippy::cast_precision_loss, reason = "a metric of a few seconds")]
-        metrics::gauge!(JOURNAL_APPEND_SECONDS).set(status.append_micros as f64 / 1e6);
-        metrics::counter!(RESTARTS).absolute(status.restarts);
-        if let Some(held) = status.lease_held {
-            metrics::gauge!(LEASE_HELD).set(if held { 1.0 } else { 0.0 });
-        }
-    }
-
-    fn count(&mut self, run: &str, report: &WireReport) {
-        let WireReportKind::Finished { outcome, started_micros, finished_micros } = &report.kind else {
-            return;
-        };
-        if !self.state.is_seen() {
-            // Its coordinator counts them, in the same process.
-            return;
-        }
-        if self.counted.len() >= MAX_COUNTED {
-            self.counted.clear();
-        }
-        if !self.counted.insert((run.to_owned(), report.task, report.attempt)) {
-            return;
-        }
-        let status = match outcome {
-            WireOutcome::Completed => "completed",
-            WireOutcome::Failed { .. } => "failed",
-            WireOutcome::Stopped => "stopped",
-            WireOutcome::NotStarted => "not_started",
-            WireOutcome::Lost { .. } => "lost",
-        };
-        metrics::counter!(TASKS, "status" => status).increment(1);
-        let took = u64::try_from(finished_micros.saturating_sub(*started_micros)).unwrap_or(0);
-        metrics::histogram!(TASK_DURATION).record(Duration::from_micros(took));
-    }
-}
-
-/// Attempts that the agent takes from the shared queue now.
-#[derive(Default)]
-struct Room {
-    left: u32,
-    /// Runs since there was none left, whatever else happens meanwhile.
-    patience: Option<Pin<Box<Sleep>>>,
-}
-
-impl Room {
-    fn set(&mut self, left: u32) {
-        self.left = left;
-        if left > 0 {
-            self.patience = None;
-        } else if self.patience.is_none() {
-            self.patience = Some(Box::pin(tokio::time::sleep(PLACE_PATIENCE)));
-        }
-    }
-
-    /// Waits until there has been none for [`PLACE_PATIENCE`]; without end while there is some.
-    async fn is_gone_for_long(&mut self) {
-        match &mut self.patience {
-            Some(patience) => patience.await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// The next delivery of a subscription; for ever nothing without one.
-async fn next(subscribed: &mut Option<Subscribed>) -> Option<Delivery> {
-    match subscribed {
-        Some(subscribed) => subscribed.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What a subscription under way came to; for ever nothing without one.
-async fn arrived(subscribing: &mut Option<oneshot::Receiver<Subscribed>>) -> Option<Subscribed> {
-    match subscribing {
-        Some(subscribing) => subscribing.await.ok(),
-        None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_place_at_the_shared_queue_is_given_up_also_while_much_else_happens() {
-        let mut room = Room::default();
-        room.set(1);
-        room.set(0);
-        let mut traffic = tokio::time::interval(PLACE_PATIENCE / 20);
-        let is_given_up = async {
-            for _ in 0..1_000 {
-                tokio::select! {
-                    () = room.is_gone_for_long() => return true,
-                    _ = traffic.tick() => room.set(0),
-                }
-            }
-            false
-        };
-        assert!(is_given_up.await, "each event began the wait anew");
-        room.set(1);
-        let waits = tokio::time::timeout(PLACE_PATIENCE * 2, room.is_gone_for_long());
-        assert!(waits.await.is_err(), "there is room again");
     }
 }

@@ -199,7 +199,9 @@ impl Core {
         self.after.extend(self.runs.name(number).map(|name| Deed::Over(name.to_owned())));
         self.epochs.remove(&number);
         self.declined.retain(|id| id.run != number);
-        self.lazy.push(Record::Forgotten { run: number });
+        // In its place, not when there is time: what is taken of the run if it goes on stands behind it.
+        self.batch.append(&mut self.lazy);
+        self.batch.push(Record::Forgotten { run: number });
         if let Some(oldest) = self.runs.is_over(number) {
             self.machine.drop_run(oldest);
         }
@@ -457,7 +459,7 @@ fn ended(machine: &Machine, id: AttemptId) -> Option<Record> {
 
 fn restored_end(outcome: WireOutcome, started_micros: i64, finished_micros: i64) -> Option<Restored> {
     let kind = WireReportKind::Finished { outcome, started_micros, finished_micros };
-    match report(&WireReport { task: 0, attempt: 1, kind }, AgentIndex(0), 1).ok()?.kind {
+    match report(&WireReport { task: 0, attempt: 1, kind }, AgentIndex(0), 1, Timestamp(0)).ok()?.kind {
         ReportKind::Finished { outcome, started_at, finished_at } => {
             Some(Restored::Ended { outcome, started_at, finished_at })
         }

@@ -58,7 +58,7 @@ impl Lock {
         let mut left = SWEEP_PATIENCE;
         loop {
             match Self::acquire(directory, &format!("`{command}`, process {}", std::process::id())) {
-                Err(LockError::Held { holder, .. }) if holder.starts_with(SWEEPING) && !left.is_zero() => {
+                Err(LockError::Held { holder, .. }) if is_passing(&holder) && !left.is_zero() => {
                     std::thread::sleep(SWEEP_INTERVAL);
                     left = left.saturating_sub(SWEEP_INTERVAL);
                 }
@@ -116,6 +116,14 @@ impl Lock {
     }
 }
 
+/// Whether whoever holds a lock will not for long: a child that sweeps, or one that has not come to say so, which shows by
+/// the name of a keeper that is dead.
+fn is_passing(holder: &str) -> bool {
+    let keeper = holder.rsplit_once("process ").and_then(|(_, id)| id.parse::<u32>().ok());
+    let is_alive = |id: u32| Path::new("/proc").join(id.to_string()).exists();
+    holder.starts_with(SWEEPING) || !keeper.is_some_and(is_alive)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +142,21 @@ mod tests {
             assert!(tries.next().is_some(), "{error}");
             std::thread::yield_now();
         }
+    }
+
+    /// The child of a dead keeper has the lock, and has not said so yet.
+    #[test]
+    fn a_lock_in_the_name_of_a_dead_process_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        // No process can have that number.
+        let child = Lock::acquire(directory.path(), "`cairn agent`, process 4194305").unwrap();
+        std::thread::scope(|scope| {
+            let keeper = scope.spawn(|| Lock::of_keeper(directory.path(), "cairn agent").map(drop));
+            drop(child);
+            keeper.join().unwrap().unwrap();
+        });
+        assert!(is_passing("") && is_passing("sweeping: process 1") && is_passing("`x`, process 4194305"));
+        assert!(!is_passing(&format!("`cairn agent`, process {}", std::process::id())));
     }
 
     #[test]

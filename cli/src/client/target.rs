@@ -125,7 +125,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The token that is named; else, for a coordinator on this machine, the one of the state directory.
+/// The token that is named; else, for the coordinator of the state directory, the one that is kept there.
 fn find_token(context: &Context, url: &Url) -> Result<Option<Token>, Failure> {
     match &context.token {
         Some(TokenSource::Variable) => {
@@ -137,7 +137,8 @@ fn find_token(context: &Context, url: &Url) -> Result<Option<Token>, Failure> {
             Ok(None) => Err(unreadable(path, &io::ErrorKind::NotFound.into())),
             Err(error) => Err(unreadable(path, &error)),
         },
-        None if is_loopback(url) => {
+        // Another coordinator on this machine may be anybody's.
+        None if is_loopback(url) && serves(&context.state, url) => {
             let path = admin_token_file(&context.state);
             match read_small(&path) {
                 Ok(Some(text)) => token(&text, path.display().to_string()).map(Some),
@@ -147,6 +148,16 @@ fn find_token(context: &Context, url: &Url) -> Result<Option<Token>, Failure> {
         }
         None => Ok(None),
     }
+}
+
+/// Whether the coordinator of a state directory says that it answers there.
+fn serves(state: &Path, url: &Url) -> bool {
+    let said = read_small(&state.join(URL_FILE)).ok().flatten();
+    said.and_then(|text| parse_url(&text).ok()).is_some_and(|said| {
+        is_loopback(&said)
+            && said.scheme() == url.scheme()
+            && said.port_or_known_default() == url.port_or_known_default()
+    })
 }
 
 /// Where the coordinator of a state directory leaves the token of its first start.

@@ -1,7 +1,7 @@
 //! `cairn agent`: an agent of a fleet as a daemon in the foreground.
 
 use crate::arguments::Global;
-use crate::commands::daemon::authority;
+use crate::commands::daemon::{absolute, authority};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use cairn_agent::child;
@@ -134,15 +134,6 @@ fn settings(
 
 fn broker(url: &str) -> Result<amqp::BrokerUrl, Failure> {
     url.parse().map_err(|error: amqp::UrlError| Failure::because(Exit::Usage, &error))
-}
-
-/// A state directory that is there, by its absolute path.
-fn absolute(state: &Path) -> Result<PathBuf, Failure> {
-    let made = std::fs::create_dir_all(state).and_then(|()| state.canonicalize());
-    made.map_err(|error| {
-        Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
-            .help("make it writable, or name another one with --state DIR")
-    })
 }
 
 fn run_child(log: &str) -> Result<Exit, Failure> {

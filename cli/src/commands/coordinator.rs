@@ -9,11 +9,14 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use cairn_coordinator::http::{Parts, Reload, Server, Settings, TlsFiles, Tokens};
 use cairn_coordinator::service::config::CoordinatorConfig;
-use cairn_coordinator::service::{Handle, LogEnds, Service, ServiceConfig};
+use cairn_coordinator::service::{Handle, LogEnds, Service, ServiceConfig, serve_submissions};
+use cairn_coordinator::store::StoreUrl;
+use cairn_coordinator::store::postgres::{DEFAULT_SCHEMA, Submissions};
 use cairn_shared::config::{self, Loaded};
 use cairn_shared::telemetry::{LogHandle, Metrics, UPKEEP_INTERVAL, start_log};
-use place::{Events, UrlFile, absolute, open_store};
+use place::{Events, UrlFile, open_store};
 use running::{Next, Running, Signals};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -51,6 +54,9 @@ pub struct Args {
     /// The way to agents: `in-process` or `amqp://…` [default: in-process]
     #[arg(long, value_name = "URL")]
     transport: Option<String>,
+    /// Answer beyond this machine without TLS: something in front of it does that
+    #[arg(long)]
+    insecure: bool,
 }
 
 /// Runs until a signal.
@@ -79,6 +85,7 @@ fn load(args: &Args, global: &Global) -> Result<Loaded<CoordinatorConfig>, Failu
         flag("store", &args.store),
         flag("transport", &args.transport),
         flag("state", &state),
+        args.insecure.then(|| ("insecure".to_owned(), "true".to_owned())),
     ];
     let flags: Vec<_> = flags.into_iter().flatten().collect();
     let loaded: Loaded<CoordinatorConfig> = config::load(args.config.as_deref(), std::env::vars(), &flags)
@@ -98,8 +105,8 @@ async fn run(
     cairn_shared::transport::metrics::describe();
     // Whoever is asked to end while it still begins ends in good order.
     let mut signals = Signals::listen()?;
-    let state = absolute(&config.state)?;
-    let Events { store, backend, clock, lock: _lock } = open_store(&state, &config, context)?;
+    let state = crate::commands::daemon::absolute(&config.state)?;
+    let Events { store, url: store_url, clock, lock: _lock } = open_store(&state, &config, context)?;
     let name = config.name.clone().unwrap_or_else(crate::commands::daemon::host_name);
     let work = Work::connect(&config, &name)?;
     let (head_in, head) = watch::channel(0);
@@ -120,11 +127,17 @@ async fn run(
         events: config.events,
         max_active_runs: config.limits.active_runs,
         metric_projects: config.limits.metric_projects,
-        store_backend: backend,
+        store_backend: store_url.backend(),
     };
     let service = Service::start(service_config, head_in).await.map_err(|error| out_of_reach(&error))?;
     let shutdown = CancellationToken::new();
     let (directory, render) = (state.clone(), metrics.clone());
+    let submissions = match &store_url {
+        StoreUrl::Postgres(url) => Some(Submissions::new(url.expose(), DEFAULT_SCHEMA)),
+        StoreUrl::File(_) | StoreUrl::Sqlite(_) => None,
+    };
+    let submissions = submissions.transpose().map_err(|error| out_of_reach(&error))?;
+    let submitting = submissions.map(|from| serve_submissions(from, handle.clone(), shutdown.clone()));
     let parts = Parts {
         handle,
         store,
@@ -141,7 +154,7 @@ async fn run(
     let server = Server::bind(&settings, parts).await.map_err(|error| out_of_reach(&error))?;
     let certificate = server.reload();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}", server.address());
+    let url = format!("{scheme}://{}", reachable(server.address()));
     let agent = work.start(&config, &state, clock, &context.command_line)?;
     let url_file = UrlFile::write(&state, &url)?;
     if let Some(path) = new_token {
@@ -150,6 +163,7 @@ async fn run(
     tracing::info!(%url, state = %state.display(), "cairn coordinator {} serves", env!("CARGO_PKG_VERSION"));
     let serving = tokio::spawn(service.serve(requests, shutdown.clone()));
     let answering = tokio::spawn(server.serve());
+    let submitting = submitting.map(tokio::spawn);
     let upkeep = tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
@@ -173,9 +187,22 @@ async fn run(
         std::process::exit(i32::from(Exit::Interrupted as u8));
     };
     let _ = answering.await;
+    if let Some(submitting) = submitting {
+        let _ = submitting.await;
+    }
     work.transport().close().await;
     upkeep.abort();
     lived.and(ended).map(|()| Exit::Done)
+}
+
+/// Where an address can be reached from this machine: "all addresses" is none.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn http_settings(config: &CoordinatorConfig) -> Settings {

@@ -1,11 +1,11 @@
 //! What the daemons share: the way to the broker, and what the service manager is told.
 
 use crate::exit::{Exit, Failure};
-use cairn_coordinator::service::config as coordinator;
+use cairn_coordinator::service::config::CoordinatorConfig;
 use cairn_shared::config::{SecretUrl, read_authority};
 use cairn_shared::transport::Transport;
-use cairn_shared::transport::amqp::{Amqp, QueueType, Role, Settings};
-use std::path::Path;
+use cairn_shared::transport::amqp::{Amqp, Role, Settings};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The transport of a coordinator over a broker; it connects by itself, and its health tells how that goes.
@@ -13,23 +13,31 @@ use std::sync::Arc;
 /// # Errors
 /// The address of the broker is none, or `transport_authority` cannot be used.
 pub fn transport_of_coordinator(
-    config: &coordinator::CoordinatorConfig,
+    config: &CoordinatorConfig,
     url: &SecretUrl,
     name: &str,
 ) -> Result<Arc<dyn Transport>, Failure> {
-    let queue_type = match config.queue_type {
-        coordinator::QueueType::Classic => QueueType::Classic,
-        coordinator::QueueType::Quorum => QueueType::Quorum,
-    };
     let url = url.expose().parse().map_err(|error| Failure::because(Exit::Usage, &error))?;
     let settings = Settings {
         url,
-        queue_type,
+        queue_type: config.queue_type,
         role: Role::Coordinator,
         name: format!("cairn coordinator {name}"),
         certificate_authority: authority(config.transport_authority.as_deref())?,
     };
     Ok(Arc::new(Amqp::connect(settings)))
+}
+
+/// A state directory that is there, by its absolute path.
+///
+/// # Errors
+/// It cannot be made or entered.
+pub fn absolute(state: &Path) -> Result<PathBuf, Failure> {
+    let made = std::fs::create_dir_all(state).and_then(|()| state.canonicalize());
+    made.map_err(|error| {
+        Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
+            .help("make it writable, or name another one with --state DIR")
+    })
 }
 
 /// The certificates that vouch for the broker besides those of the system.

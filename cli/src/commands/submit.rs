@@ -67,10 +67,12 @@ pub fn execute(args: &Args, context: &Context) -> Result<Exit, Failure> {
         if !submitted.is_new {
             view::note(context, &format!("it was submitted before, as {}", submitted.run));
         }
-        match context.format {
-            Format::Text => print_text(&format!("{}\n", submitted.run))?,
-            Format::Json | Format::Jsonl | Format::Yaml => print_value(context, &submitted)?,
-        }
+        let printed = match context.format {
+            Format::Text => print_text(&format!("{}\n", submitted.run)),
+            Format::Json | Format::Jsonl | Format::Yaml => print_value(context, &submitted),
+        };
+        // Who cannot be told by stdout is told by stderr.
+        printed.map_err(|failure| failure.help(format!("the plan was submitted, as {}", submitted.run)))?;
         match args.wait || args.watch {
             true => to_end(&client, context, &submitted.run, args.watch, args.timeout).await,
             false => Ok(Exit::Done),

@@ -16,4 +16,4 @@ mod ledger;
 mod registry;
 
 pub use ledger::Ledger;
-pub use registry::{Action, Gone, MAX_AGENTS, Member, Registry, Timing, is_agent_id};
+pub use registry::{Action, Gone, MAX_AGENTS, Member, Refusal, Registry, Timing, is_agent_id};

@@ -17,6 +17,10 @@ const MAX_TIMERS: u32 = 65_536;
 const MAX_ENTRIES: usize = 64;
 const MAX_ENTRY_BYTES: usize = 256;
 
+/// Letters of a name that cannot be one that are told, and refusals that are told once each.
+const MAX_TOLD_NAME: usize = 64;
+const MAX_TOLD_REFUSALS: usize = 1_000;
+
 /// Heartbeats in a lease: two may be lost, and the third is still in time.
 const HEARTBEATS_PER_LEASE: u32 = 5;
 
@@ -62,6 +66,8 @@ pub struct Member {
     pub is_draining: bool,
     /// Somebody asked that it be given nothing new.
     pub is_drained: bool,
+    /// Its heartbeats do not come as they should: it is believed to be there, and given nothing new until it is heard.
+    pub is_silent: bool,
     /// It is gone.
     pub is_lost: bool,
     /// It is gone, and said goodbye.
@@ -72,7 +78,7 @@ impl Member {
     /// Whether it may be given work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        !self.is_lost && !self.is_draining && !self.is_drained
+        !self.is_lost && !self.is_draining && !self.is_drained && !self.is_silent
     }
 
     /// Whether it went so long ago that it is of no interest any more.
@@ -113,6 +119,34 @@ pub enum Action {
         /// What became of it.
         gone: Gone,
     },
+    /// An agent was not let in. Told once, until it is.
+    Refused {
+        /// The name that it gives itself.
+        agent: String,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// Why an agent is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It has no name that an agent may have.
+    #[error("that is no name: use a-z, 0-9 and -, at most 63 of them, and not - at the beginning")]
+    Name,
+    /// It speaks another version of the protocol.
+    #[error(
+        "it speaks versions {lowest} to {highest} of the protocol, and this coordinator {PROTOCOL}: bring both to the same release"
+    )]
+    Protocol {
+        /// The lowest that it speaks.
+        lowest: u16,
+        /// The highest.
+        highest: u16,
+    },
+    /// There are too many.
+    #[error("{MAX_AGENTS} agents are known, which is the limit")]
+    Full,
 }
 
 /// What became of an agent that is gone.
@@ -120,8 +154,6 @@ pub enum Action {
 pub enum Gone {
     /// Its lease ended: it did not say goodbye.
     Silent,
-    /// It is there in a later life, without a memory of this one.
-    Reborn,
     /// It was ended as planned, and said goodbye.
     AsPlanned,
 }
@@ -139,6 +171,8 @@ pub struct Registry {
     /// Messages of agents can reach us.
     hears: bool,
     stale: u64,
+    /// Those that were not let in, and whose refusal was told.
+    refused: BTreeSet<String>,
 }
 
 impl Registry {
@@ -153,6 +187,7 @@ impl Registry {
             looked_at: now,
             hears: true,
             stale: 0,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -184,12 +219,6 @@ impl Registry {
         self.stale
     }
 
-    /// Whether it was heard so lately that its heartbeats come as they should.
-    #[must_use]
-    pub fn is_silent(&self, member: &Member, now: Timestamp) -> bool {
-        now.since(member.heard_at) > self.timing.heartbeat() * 2
-    }
-
     /// An agent that the log knows to have been there: it has a full lease to be heard, and is asked to say hello.
     pub fn expect(&mut self, spec: &AgentSpec, now: Timestamp, actions: &mut Vec<Action>) {
         if let Some(known) = self.members.get_mut(&spec.id) {
@@ -213,6 +242,7 @@ impl Registry {
             expires_at: now.plus(self.timing.lease),
             is_draining: false,
             is_drained: self.drained.contains(&spec.id),
+            is_silent: false,
             is_lost: false,
             has_left: false,
         };
@@ -223,18 +253,25 @@ impl Registry {
 
     /// An agent introduces itself.
     pub fn hello(&mut self, hello: Hello, now: Timestamp, actions: &mut Vec<Action>) {
-        let (lowest, highest) = hello.protocol;
-        let is_spoken = lowest <= PROTOCOL && PROTOCOL <= highest;
-        let is_new = !self.members.contains_key(&hello.agent);
-        if !is_agent_id(&hello.agent) || !is_spoken || (is_new && !self.make_room()) {
+        if let Err(why) = self.admit(&hello) {
             self.stale += 1;
+            let agent: String = hello.agent.chars().take(MAX_TOLD_NAME).collect();
+            if self.refused.len() < MAX_TOLD_REFUSALS && self.refused.insert(agent.clone()) {
+                actions.push(Action::Refused { agent, why });
+            }
             return;
         }
+        self.refused.remove(&hello.agent);
         let agent = hello.agent.clone();
         let known = self.members.get(&agent);
         if known.is_some_and(|member| member.spec.incarnation > hello.incarnation) {
             // A life that is over, or a copy of it. It is not answered, so its lease ends.
             self.stale += 1;
+            return;
+        }
+        if known.is_some_and(|member| member.spec.incarnation < hello.incarnation && !member.is_lost) {
+            // The life before may still run something, on another machine if two have one name. It has until the end of
+            // its lease, and whoever said hello says it again.
             return;
         }
         let mut member = member_of(hello, now, now.plus(self.timing.lease));
@@ -249,17 +286,7 @@ impl Registry {
                     actions.push(Action::Changed { agent: agent.clone() });
                 }
             }
-            known => {
-                if let Some(known) = known.filter(|known| !known.is_lost) {
-                    actions.push(Action::Lost {
-                        agent: agent.clone(),
-                        incarnation: known.spec.incarnation,
-                        reason: "it started again with no memory of its last life".to_owned(),
-                        gone: Gone::Reborn,
-                    });
-                }
-                actions.push(Action::Joined { agent: agent.clone() });
-            }
+            _ => actions.push(Action::Joined { agent: agent.clone() }),
         }
         let welcome = Welcome {
             incarnation: member.spec.incarnation,
@@ -270,6 +297,18 @@ impl Registry {
         };
         self.members.insert(agent.clone(), member);
         actions.push(Action::Say { agent, message: ToAgent::Welcome(welcome) });
+    }
+
+    /// Whether an agent may come in.
+    fn admit(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        let (lowest, highest) = hello.protocol;
+        let is_new = !self.members.contains_key(&hello.agent);
+        match () {
+            () if !is_agent_id(&hello.agent) => Err(Refusal::Name),
+            () if !(lowest..=highest).contains(&PROTOCOL) => Err(Refusal::Protocol { lowest, highest }),
+            () if is_new && !self.make_room() => Err(Refusal::Full),
+            () => Ok(()),
+        }
     }
 
     /// An agent lives. Says whether it is one that we know.
@@ -292,14 +331,17 @@ impl Registry {
         }
         member.heard_at = now;
         member.expires_at = now.plus(self.timing.lease);
-        if std::mem::replace(&mut member.is_draining, beat.draining) != beat.draining {
-            actions.push(Action::Changed { agent: beat.agent.clone() });
-        }
+        let was_silent = std::mem::take(&mut member.is_silent);
+        let was_draining = std::mem::replace(&mut member.is_draining, beat.draining);
         if member.is_drained && !beat.draining {
             actions.push(Action::Say { agent: beat.agent.clone(), message: ToAgent::Drain });
         }
         let heard = ToAgent::HeartbeatHeard { incarnation: beat.incarnation, sequence: beat.sequence };
         actions.push(Action::Say { agent: beat.agent.clone(), message: heard });
+        if was_silent || was_draining != beat.draining {
+            // After the answer: it may have no lease to take work before it.
+            actions.push(Action::Changed { agent: beat.agent.clone() });
+        }
         true
     }
 
@@ -378,6 +420,8 @@ impl Registry {
         if slept {
             // We were not there to hear: what was said meanwhile is still to be read.
             self.grant_grace(now);
+        } else {
+            self.note_silence(now, actions);
         }
         if !self.hears {
             return;
@@ -407,6 +451,17 @@ impl Registry {
         let next = ends.map(|member| member.expires_at).min();
         // Often enough that being away is noticed as such.
         self.looked_at.plus(self.timing.heartbeat()).min(next.unwrap_or(Timestamp(i64::MAX)))
+    }
+
+    /// Who is not heard may have no lease any more, whoever is to blame, and declines what it is offered.
+    fn note_silence(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let longest = self.timing.heartbeat() * 2;
+        for (agent, member) in &mut self.members {
+            if !member.is_lost && !member.is_silent && now.since(member.heard_at) > longest {
+                member.is_silent = true;
+                actions.push(Action::Changed { agent: agent.clone() });
+            }
+        }
     }
 
     fn grant_grace(&mut self, now: Timestamp) {
@@ -458,6 +513,7 @@ fn member_of(hello: Hello, now: Timestamp, expires_at: Timestamp) -> Member {
         expires_at,
         is_draining: hello.draining,
         is_drained: false,
+        is_silent: false,
         is_lost: false,
         has_left: false,
     }

@@ -23,8 +23,10 @@ pub enum Action {
     Drain,
     /// Make, list and revoke tokens.
     ManageTokens,
-    /// Look at checks and metrics.
+    /// Look at checks.
     ViewHealth,
+    /// Look at metrics, which name all projects.
+    ViewMetrics,
 }
 
 /// Whether a role, bound to these projects (none: all), may do something to an object of `project` (none: of no
@@ -32,7 +34,7 @@ pub enum Action {
 #[must_use]
 pub fn may(role: Role, projects: &[String], action: Action, project: Option<&str>) -> bool {
     let by_role = match action {
-        Action::View | Action::ViewFleet | Action::ViewHealth => role != Role::Agent,
+        Action::View | Action::ViewFleet | Action::ViewHealth | Action::ViewMetrics => role != Role::Agent,
         Action::Submit | Action::Act => matches!(role, Role::Submitter | Role::Operator | Role::Admin),
         Action::Drain => matches!(role, Role::Operator | Role::Admin),
         Action::ManageTokens => role == Role::Admin,
@@ -40,7 +42,7 @@ pub fn may(role: Role, projects: &[String], action: Action, project: Option<&str
     let is_bound = !projects.is_empty();
     let in_scope = match (action, project) {
         // These touch every project at once.
-        (Action::Drain | Action::ManageTokens, _) => !is_bound,
+        (Action::Drain | Action::ManageTokens | Action::ViewMetrics, _) => !is_bound,
         (_, Some(project)) => !is_bound || projects.iter().any(|own| own == project),
         // Lists, which leave out what the token may not see.
         (_, None) => true,
@@ -137,5 +139,7 @@ mod tests {
             may(Role::Operator, &[], Action::Drain, None) && !may(Role::Operator, &own, Action::Drain, None)
         );
         assert!(!may(Role::Admin, &own, Action::ManageTokens, None));
+        assert!(may(Role::Viewer, &[], Action::ViewMetrics, None));
+        assert!(!may(Role::Viewer, &own, Action::ViewMetrics, None));
     }
 }

@@ -6,7 +6,7 @@ use super::context::{Api, in_time};
 use super::extract::{idempotency_key, read_body};
 use super::limits::{MAX_AUDITED_PATH_BYTES, MAX_BODY_BYTES};
 use super::problem::{Problem, ProblemKind};
-use super::replays::fingerprint;
+use super::replays::{Turn, fingerprint};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -86,9 +86,12 @@ async fn once(api: &Api, action: &str, request: Request, next: Next) -> Result<R
     let body = read_body(&parts.headers, body, MAX_BODY_BYTES).await?;
     // The path whole: what is audited may be cut.
     let fingerprint = fingerprint(&format!("{action} {}", parts.uri.path()), parts.uri.query(), &body);
-    if let Some((status, body)) = api.replays.find(&name, &fingerprint)? {
-        return Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response());
-    }
+    let first = match api.replays.turn(name, fingerprint)? {
+        Turn::First(first) => first,
+        Turn::Answered(status, body) => {
+            return Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response());
+        }
+    };
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     if !response.status().is_success() {
         // Nothing was done: it may be tried again.
@@ -96,7 +99,7 @@ async fn once(api: &Api, action: &str, request: Request, next: Next) -> Result<R
     }
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| Problem::internal())?;
-    api.replays.keep(name, fingerprint, parts.status, body.clone());
+    first.keep(parts.status, body.clone());
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 

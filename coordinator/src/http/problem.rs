@@ -248,6 +248,7 @@ impl From<WishError> for Problem {
                 );
                 Self::new(ProblemKind::Unavailable, detail, help)
             }
+            WishError::Busy => Self::unavailable(detail).retry_after(1),
             WishError::Unavailable { .. } => Self::unavailable(detail),
         }
     }

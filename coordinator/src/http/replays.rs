@@ -9,8 +9,8 @@ use super::problem::{Problem, ProblemKind};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use sha2::{Digest as _, Sha256};
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whose key it is, and the key.
 type Name = (Arc<str>, String);
@@ -22,6 +22,8 @@ pub(super) struct Replays(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     by_name: HashMap<Name, Replay>,
+    /// Whose answers are being made.
+    under_way: HashSet<Name>,
     oldest_first: VecDeque<Name>,
 }
 
@@ -29,6 +31,34 @@ struct Replay {
     request: [u8; 32],
     status: StatusCode,
     body: Bytes,
+}
+
+/// What a request with a key has to do.
+pub(super) enum Turn<'a> {
+    /// It was answered so.
+    Answered(StatusCode, Bytes),
+    /// It is the first one, and the only one until this goes.
+    First(First<'a>),
+}
+
+/// The first request with its key, which is being answered.
+pub(super) struct First<'a> {
+    replays: &'a Replays,
+    name: Name,
+    request: [u8; 32],
+}
+
+impl First<'_> {
+    /// Keeps its answer.
+    pub(super) fn keep(self, status: StatusCode, body: Bytes) {
+        self.replays.keep(self.name.clone(), self.request, status, body);
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.replays.kept().under_way.remove(&self.name);
+    }
 }
 
 /// What tells one request from another.
@@ -42,13 +72,29 @@ pub(super) fn fingerprint(action: &str, query: Option<&str>, body: &[u8]) -> [u8
 }
 
 impl Replays {
+    /// Whether a request is to be done, or was. One that is being done just now has to be asked for again.
+    pub(super) fn turn(&self, name: Name, request: [u8; 32]) -> Result<Turn<'_>, Problem> {
+        if let Some((status, body)) = self.find(&name, &request)? {
+            return Ok(Turn::Answered(status, body));
+        }
+        if !self.kept().under_way.insert(name.clone()) {
+            return Err(Problem::unavailable("a request with this key is being answered").retry_after(1));
+        }
+        let first = First { replays: self, name, request };
+        // Whoever was first may have been answered in between.
+        Ok(match self.find(&first.name, &request)? {
+            Some((status, body)) => Turn::Answered(status, body),
+            None => Turn::First(first),
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The answer that this request was given, if it was.
-    pub(super) fn find(
-        &self,
-        name: &Name,
-        request: &[u8; 32],
-    ) -> Result<Option<(StatusCode, Bytes)>, Problem> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn find(&self, name: &Name, request: &[u8; 32]) -> Result<Option<(StatusCode, Bytes)>, Problem> {
+        let kept = self.kept();
         match kept.by_name.get(name) {
             None => Ok(None),
             Some(replay) if replay.request == *request => Ok(Some((replay.status, replay.body.clone()))),
@@ -61,8 +107,8 @@ impl Replays {
     }
 
     /// Keeps an answer.
-    pub(super) fn keep(&self, name: Name, request: [u8; 32], status: StatusCode, body: Bytes) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn keep(&self, name: Name, request: [u8; 32], status: StatusCode, body: Bytes) {
+        let mut kept = self.kept();
         if kept.by_name.insert(name.clone(), Replay { request, status, body }).is_none() {
             kept.oldest_first.push_back(name);
         }
@@ -88,6 +134,20 @@ mod tests {
         assert!(replays.find(&name(0), &[0; 32]).expect("no other").is_none());
         assert!(replays.find(&name(1), &[0; 32]).expect("no other").is_some());
         assert!(replays.find(&name(1), &[1; 32]).is_err());
+    }
+
+    #[test]
+    fn two_at_once_are_done_once() {
+        let replays = Replays::default();
+        let turn = || replays.turn((Arc::from("token"), "key".to_owned()), [0; 32]);
+        let Ok(Turn::First(first)) = turn() else { panic!("nobody was before") };
+        assert!(turn().is_err(), "it is being answered");
+        // It failed, so the next one is the first again.
+        drop(first);
+        let Ok(Turn::First(first)) = turn() else { panic!("nothing was done") };
+        first.keep(StatusCode::ACCEPTED, Bytes::from_static(b"{}"));
+        let Ok(Turn::Answered(status, body)) = turn() else { panic!("it was done") };
+        assert_eq!((status, &body[..]), (StatusCode::ACCEPTED, &b"{}"[..]));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Service {
     pub(super) fn lost(&mut self, agent: &str, incarnation: u64, reason: &str, gone: Gone) {
         match gone {
             Gone::AsPlanned => tracing::info!(agent, "agent left"),
-            Gone::Silent | Gone::Reborn => tracing::warn!(agent, reason, "agent lost"),
+            Gone::Silent => tracing::warn!(agent, reason, "agent lost"),
         }
         self.post.forget(agent);
         self.holds.remove(agent);

@@ -90,6 +90,9 @@ pub enum WishError {
         /// Why.
         reason: String,
     },
+    /// As many ended runs as may be are being read back.
+    #[error("as many ended runs as may be are being read from the store")]
+    Busy,
     /// The coordinator is ending, or its store takes nothing.
     #[error("the coordinator cannot do that now: {reason}")]
     Unavailable {

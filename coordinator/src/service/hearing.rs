@@ -25,7 +25,7 @@ impl Service {
             }
         };
         match message {
-            ToCoordinator::Reports(reports) => return self.hear_reports(reports, delivery),
+            ToCoordinator::Reports(reports) => return self.hear_reports(reports, delivery, now),
             ToCoordinator::Hello(hello) => self.registry.hello(hello, now, &mut self.actions),
             ToCoordinator::Heartbeat(beat) => self.hear_heartbeat(beat, now),
             ToCoordinator::Goodbye { agent, incarnation } => {
@@ -78,7 +78,7 @@ impl Service {
         self.holds.insert(beat.agent, held);
     }
 
-    fn hear_reports(&mut self, said: RunReports, delivery: Delivery) {
+    fn hear_reports(&mut self, said: RunReports, delivery: Delivery, now: Timestamp) {
         if !self.registry.is_current(&said.agent, said.incarnation, &mut self.actions) {
             // Once it has said hello it tells again what matters.
             self.around.metrics.fleet.stale_reports(said.reports.len() as u64);
@@ -104,7 +104,7 @@ impl Service {
             if report.kind == WireReportKind::Silent {
                 continue;
             }
-            match convert::report(report, AgentIndex(0), active.plan.task_count()) {
+            match convert::report(report, AgentIndex(0), active.plan.task_count(), now) {
                 Ok(report) => reports.push((report.task, report.attempt, report.kind)),
                 Err(error) => {
                     let (agent, run, trace) = (&said.agent, &said.run, active.trace.id());

@@ -26,6 +26,7 @@ mod reading;
 mod service;
 mod show;
 mod side_log;
+mod sql_submissions;
 mod submit;
 mod trace;
 mod wishes;
@@ -37,3 +38,4 @@ pub use handle::{
 pub use output::LogEnds;
 pub use reading::ReadPlan;
 pub use service::{Service, ServiceConfig, ServiceError};
+pub use sql_submissions::serve_submissions;

@@ -25,10 +25,13 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+/// Ended runs that may be read back at a time: each is folded by a thread of its own, and takes the memory of its state.
+const MAX_READS: usize = 8;
 
 /// Messages of agents that may be read and not settled: some batches of every agent of a large fleet.
 const WINDOW: u16 = 1_024;
@@ -103,6 +106,8 @@ pub struct Service {
     /// Runs that are not over and could not be read at the start, and why: their tasks may run, and are left alone.
     pub(super) unread: BTreeMap<String, String>,
     pub(super) submissions: Submissions,
+    /// For those who read an ended run back: each may need as much memory as the run has.
+    pub(super) reads: Arc<Semaphore>,
     /// What agents said last that they hold, for those who look.
     pub(super) holds: HashMap<String, Vec<(String, TaskIndex, u32)>>,
     /// Which runs each agent has named lately, with the heartbeat that did last.
@@ -164,6 +169,7 @@ impl Service {
             loops: JoinSet::new(),
             unread: BTreeMap::new(),
             submissions: Submissions::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
             holds: HashMap::new(),
             named: HashMap::new(),
             actions: Vec::new(),
@@ -285,6 +291,7 @@ impl Service {
                 Action::Lost { agent, incarnation, reason, gone } => {
                     self.lost(&agent, incarnation, &reason, gone);
                 }
+                Action::Refused { agent, why } => tracing::warn!(agent, "an agent is not let in: {why}"),
             }
         }
     }

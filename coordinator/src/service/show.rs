@@ -26,12 +26,12 @@ impl Service {
                     plan.filter(|plan| task.get() < plan.task_count()).map(|plan| plan.task_name(*task));
                 format!("{run} {}.{attempt}", task.as_deref().unwrap_or("?"))
             };
-            let state = match (member.is_lost, member.takes_work()) {
-                (true, _) if member.has_left => "left",
-                (true, _) => "lost",
-                (false, false) => "draining",
-                (false, true) if self.registry.is_silent(member, now) => "silent",
-                (false, true) => "joined",
+            let state = match member {
+                Member { has_left: true, .. } => "left",
+                Member { is_lost: true, .. } => "lost",
+                Member { is_draining: true, .. } | Member { is_drained: true, .. } => "draining",
+                Member { is_silent: true, .. } => "silent",
+                Member { .. } => "joined",
             };
             AgentView {
                 id: member.spec.id.clone(),

@@ -65,7 +65,11 @@ impl Service {
     fn wish_of_ended(&self, run: &RunId, wished: Wished) {
         let (state_directory, ready) = (self.config.state_directory.clone(), self.ready.clone());
         let (view, run) = (self.view(), run.clone());
+        let Ok(permit) = self.reads.clone().try_acquire_owned() else {
+            return drop(wished.reply.send(Err(WishError::Busy)));
+        };
         tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let Wished { part, wish, user, reply } = wished;
             let answer = match read(&state_directory, &view, &run) {
                 Ok(read) if matches!(wish, Wish::Retry { .. }) => {
@@ -118,9 +122,14 @@ impl Service {
             return;
         }
         let (state_directory, view) = (self.config.state_directory.clone(), self.view());
-        tokio::task::spawn_blocking(move || match read(&state_directory, &view, &run) {
-            Ok((_, loaded)) => look(Ok(&loaded.state)),
-            Err(error) => look(Err(error)),
+        let Ok(permit) = self.reads.clone().try_acquire_owned() else { return look(Err(WishError::Busy)) };
+        tokio::task::spawn_blocking(move || {
+            let read = read(&state_directory, &view, &run);
+            drop(permit);
+            match read {
+                Ok((_, loaded)) => look(Ok(&loaded.state)),
+                Err(error) => look(Err(error)),
+            }
         });
     }
 

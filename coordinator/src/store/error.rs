@@ -303,6 +303,17 @@ pub enum DamageReason {
 /// What is wrong with a database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableFlaw {
+    /// What was committed is not there: the write-ahead log was deleted after a crash, or this is an older database.
+    #[error(
+        "the log ended at event {noted}, and the database does not have it (it ends at event {found}): its `-wal` file \
+         was removed, or an older database was put here; to go on without what is missing, remove the `-end` file"
+    )]
+    Shorter {
+        /// The end that was noted.
+        noted: u64,
+        /// The end that was found.
+        found: u64,
+    },
     /// A row of the records that does not match its checksum.
     #[error("the row does not match its checksum")]
     Checksum,
@@ -331,7 +342,7 @@ pub enum TableFlaw {
 impl TableFlaw {
     fn place(&self) -> &'static str {
         match self {
-            Self::Checksum | Self::Form | Self::Sequence => "table `records`",
+            Self::Checksum | Self::Form | Self::Sequence | Self::Shorter { .. } => "table `records`",
             Self::Stream { .. } => "table `streams`",
             Self::Structure { .. } => "the database's structure",
         }

@@ -1,4 +1,5 @@
-//! Leases: rights that end by themselves, kept in the store so that several coordinators agree on who has them.
+//! Leases: rights that end by themselves, kept in the store so that several coordinators agree on who has them. PostgreSQL
+//! keeps them as rows; a store that one process writes to keeps them in a file (`lease_file.rs`).
 
 use std::time::Duration;
 
@@ -53,6 +54,12 @@ pub enum LeaseError {
          at most {MAX_LEASE_TTL:?}"
     )]
     Invalid,
+    /// So many names are kept, and this is another one.
+    #[error("the store keeps the leases of {limit} names at most")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// The store could not be reached.
     #[error(transparent)]
     Io(#[from] IoFailure),

@@ -5,14 +5,14 @@
 //!
 //! Not here: which store is in force ([`in_force`](super::in_force)).
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use super::error::IoFailure;
 use super::in_force::InForceError;
+use super::replace;
 use super::url::{StoreUrl, StoreUrlError};
 
 /// The pointer's name in a state directory.
@@ -34,7 +34,7 @@ impl Pointer {
     /// The pointer of a state directory. What is no directory has none: whoever opens a store in it is told.
     pub(super) fn read(state: &Path) -> Result<Option<Self>, InForceError> {
         let path = state.join(NAME);
-        match read_bytes(&path) {
+        match replace::read(&path, MAX_BYTES) {
             Ok(bytes) => match parse(&bytes, state) {
                 Ok(pointer) => Ok(Some(pointer)),
                 Err(source) => Err(InForceError::Pointer { path, source }),
@@ -49,12 +49,11 @@ impl Pointer {
     /// Puts it into a state directory, durably and in one step.
     pub(super) fn write(&self, state: &Path) -> Result<(), IoFailure> {
         let path = state.join(NAME);
-        let draft = state.join(format!("{NAME}.{}", std::process::id()));
-        let written = File::create(&draft)
-            .and_then(|mut file| file.write_all(self.text(state).as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&draft, &path))
-            .and_then(|()| File::open(state)?.sync_all());
-        written.map_err(|source| IoFailure { doing: "write", path, source })
+        replace::replace(&path, self.text(state).as_bytes()).map_err(|source| IoFailure {
+            doing: "write",
+            path,
+            source,
+        })
     }
 
     fn text(&self, state: &Path) -> String {
@@ -74,12 +73,6 @@ pub(super) fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn parse(bytes: &[u8], state: &Path) -> Result<Pointer, StoreUrlError> {
     let text = str::from_utf8(bytes).map_err(|_| StoreUrlError::Unknown)?.trim_end();
     let (address, store_id) = match text.split_once('\n') {
@@ -97,6 +90,7 @@ fn parse(bytes: &[u8], state: &Path) -> Result<Pointer, StoreUrlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const ID: Uuid = Uuid::from_u128(7);
 

@@ -1,4 +1,4 @@
-//! What waits to be written, in order, and how much of it there is.
+//! What waits to be written, in order, and how much of it there is; and what is answered together.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use super::error::AppendError;
-use super::event_store::{MAX_IN_FLIGHT_BYTES, ROOM_BYTES, Ticket, TicketAnswer};
-use super::record::{Append, StreamHead, StreamId};
+use super::event_store::{MAX_IN_FLIGHT_BYTES, ROOM_BYTES, StoreFuture, Ticket, TicketAnswer};
+use super::record::{Append, Appended, StreamHead, StreamId};
 
 /// Something asked of the writer.
 #[derive(Debug)]
@@ -65,14 +65,35 @@ impl Queue {
         ticket
     }
 
+    /// Asks where a stream ends after all that was put in before.
+    pub(in crate::store) fn stream_head<'a>(
+        &self,
+        stream: &StreamId,
+    ) -> StoreFuture<'a, Result<StreamHead, AppendError>> {
+        self.ask(|answer| Request::StreamHead { stream: stream.clone(), answer })
+    }
+
+    /// Asks for the next epoch of a stream.
+    pub(in crate::store) fn next_epoch<'a>(
+        &self,
+        stream: &StreamId,
+    ) -> StoreFuture<'a, Result<u64, AppendError>> {
+        self.ask(|answer| Request::NextEpoch { stream: stream.clone(), answer })
+    }
+
     /// Puts a question at the end. If the queue is closed it is dropped, which tells who asked.
-    pub(in crate::store) fn ask(&self, request: Request) {
+    fn ask<'a, T: Send + 'static>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, AppendError>>) -> Request,
+    ) -> StoreFuture<'a, Result<T, AppendError>> {
+        let (answer, answered) = oneshot::channel();
         let mut waiting = self.lock();
         if !waiting.closed {
-            waiting.requests.push_back(request);
+            waiting.requests.push_back(request(answer));
             drop(waiting);
             self.arrived.notify_one();
         }
+        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
     }
 
     /// Waits until there is something; `None` once the queue is closed and empty.
@@ -148,6 +169,58 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Every change above is whole before the guard goes, so what a panicking thread leaves is sound.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch is closed once it is this large: at 300 MB/s it takes 27 ms, and a larger one is not written any faster.
+pub(in crate::store) const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// A batch is closed once it answers so many requests, so that the first of them does not wait for a crowd.
+const MAX_BATCH_REQUESTS: usize = 16_384;
+
+/// The appends of a batch, answered together once it is written.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Answers {
+    /// In order of submission.
+    answers: Vec<(TicketAnswer, Result<Appended, AppendError>)>,
+    bytes: usize,
+    requests: usize,
+}
+
+impl Answers {
+    /// What waits in the queue, as far as the batch has room for it.
+    pub(in crate::store) fn take(&mut self, queue: &Queue) -> Vec<Request> {
+        let bytes = MAX_BATCH_BYTES.saturating_sub(self.bytes);
+        let requests = queue.take(bytes, MAX_BATCH_REQUESTS - self.requests);
+        self.requests += requests.len();
+        requests
+    }
+
+    /// Adds an append of `bytes`.
+    pub(in crate::store) fn push(
+        &mut self,
+        ticket: TicketAnswer,
+        bytes: usize,
+        accepted: Result<Appended, AppendError>,
+    ) {
+        self.answers.push((ticket, accepted));
+        self.bytes += bytes;
+    }
+
+    /// Bytes of the appends.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Tells everybody what came of the batch, and is empty again.
+    pub(in crate::store) fn tell(&mut self, queue: &Queue, written: Result<(), AppendError>) {
+        for (ticket, accepted) in self.answers.drain(..) {
+            let answer = accepted.and_then(|appended| written.clone().map(|()| appended));
+            // Who dropped the ticket does not want to know.
+            drop(ticket.send(answer));
+        }
+        queue.answered(std::mem::take(&mut self.bytes));
+        self.requests = 0;
     }
 }
 

@@ -8,7 +8,7 @@ use cairn_coordinator::store::{Claim, Lease, LeaseError, Leases};
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 
-use super::SharedFixture;
+use super::LeaseFixture;
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -43,7 +43,7 @@ async fn held_in_time(leases: &Arc<dyn Leases>, name: &str, holder: &str) -> Lea
     }
 }
 
-pub async fn a_lease_has_one_holder(fixture: &impl SharedFixture) {
+pub async fn a_lease_has_one_holder(fixture: &impl LeaseFixture) {
     let (one, other) = (fixture.open_leases(), fixture.open_leases());
     let lease = held(&one, "apollo.3", "a", LONG).await;
     assert_eq!(lease, Lease { name: "apollo.3".into(), holder: "a".into(), epoch: 1, ttl: LONG });
@@ -54,7 +54,7 @@ pub async fn a_lease_has_one_holder(fixture: &impl SharedFixture) {
     assert_eq!(held(&other, "apollo.4", "b", LONG).await.epoch, 1);
 }
 
-pub async fn of_those_who_claim_at_once_one_gets_it(fixture: &impl SharedFixture) {
+pub async fn of_those_who_claim_at_once_one_gets_it(fixture: &impl LeaseFixture) {
     let stores: Vec<_> = (0..4).map(|_| fixture.open_leases()).collect();
     for round in 0..10 {
         let name = format!("lease-{round}");
@@ -72,7 +72,7 @@ pub async fn of_those_who_claim_at_once_one_gets_it(fixture: &impl SharedFixture
     }
 }
 
-pub async fn a_lease_that_ran_out_may_be_claimed(fixture: &impl SharedFixture) {
+pub async fn a_lease_that_ran_out_may_be_claimed(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let old = held(&leases, "s", "a", SHORT).await;
     let new = held_in_time(&leases, "s", "b").await;
@@ -80,7 +80,7 @@ pub async fn a_lease_that_ran_out_may_be_claimed(fixture: &impl SharedFixture) {
     assert_eq!(taken(&leases, "s", "a").await.holder, "b");
 }
 
-pub async fn a_renewed_lease_lasts(fixture: &impl SharedFixture) {
+pub async fn a_renewed_lease_lasts(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let lease = held(&leases, "s", "a", PATIENCE).await;
     let renewed = leases.renew(&lease, LONG).await.unwrap();
@@ -88,7 +88,7 @@ pub async fn a_renewed_lease_lasts(fixture: &impl SharedFixture) {
     assert!(taken(&leases, "s", "b").await.ttl > PATIENCE);
 }
 
-pub async fn a_lost_lease_is_not_renewed(fixture: &impl SharedFixture) {
+pub async fn a_lost_lease_is_not_renewed(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let old = held(&leases, "s", "a", SHORT).await;
     let new = held_in_time(&leases, "s", "b").await;
@@ -101,7 +101,7 @@ pub async fn a_lost_lease_is_not_renewed(fixture: &impl SharedFixture) {
     assert!(matches!(leases.renew(&never, LONG).await, Err(LeaseError::Lost { .. })));
 }
 
-pub async fn a_lease_given_back_is_free(fixture: &impl SharedFixture) {
+pub async fn a_lease_given_back_is_free(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let first = held(&leases, "s", "a", LONG).await;
     leases.release(&first).await.unwrap();
@@ -113,7 +113,7 @@ pub async fn a_lease_given_back_is_free(fixture: &impl SharedFixture) {
     assert!(first.epoch < second.epoch && second.epoch < third.epoch);
 }
 
-pub async fn who_holds_it_may_claim_it_again(fixture: &impl SharedFixture) {
+pub async fn who_holds_it_may_claim_it_again(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let first = held(&leases, "s", "a", PATIENCE).await;
     let again = held(&leases, "s", "a", LONG).await;
@@ -121,7 +121,7 @@ pub async fn who_holds_it_may_claim_it_again(fixture: &impl SharedFixture) {
     assert!(taken(&leases, "s", "b").await.ttl > PATIENCE);
 }
 
-pub async fn what_no_lease_can_be_is_refused(fixture: &impl SharedFixture) {
+pub async fn what_no_lease_can_be_is_refused(fixture: &impl LeaseFixture) {
     let leases = fixture.open_leases();
     let long = "x".repeat(513);
     let day = Duration::from_secs(24 * 60 * 60);

@@ -15,7 +15,7 @@ mod reading;
 mod several;
 mod snapshots;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cairn_coordinator::store::file::Options;
 use cairn_coordinator::store::postgres::Options as PostgresOptions;
@@ -45,39 +45,66 @@ trait Fixture {
     }
 }
 
-/// Data that several stores may have open at once.
-trait SharedFixture: Fixture {
-    /// The leases of the same data.
+/// Data whose leases may be opened several times: by several stores, or of the one that is open.
+trait LeaseFixture: Fixture {
+    /// The leases.
     fn open_leases(&self) -> Arc<dyn Leases>;
 }
 
+/// Data that several stores may have open at once.
+trait SharedFixture: Fixture {}
+
 /// A state directory, with segments so short that most cases have several.
-struct FileFixture(tempfile::TempDir);
+struct FileFixture(tempfile::TempDir, OnceLock<Arc<dyn Leases>>);
 
 impl Fixture for FileFixture {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), OnceLock::new())
     }
 
     fn open(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.open_store())
+    }
+}
+
+impl LeaseFixture for FileFixture {
+    fn open_leases(&self) -> Arc<dyn Leases> {
+        self.1.get_or_init(|| self.open_store().leases()).clone()
+    }
+}
+
+impl FileFixture {
+    fn open_store(&self) -> FileStore {
         let holder = Holder::this_process("the conformance suite", Timestamp(0));
         let options = Options { store_id: Uuid::from_u128(7), segment_bytes: 10_000 };
-        Arc::new(FileStore::open(self.0.path(), &holder, options).unwrap())
+        FileStore::open(self.0.path(), &holder, options).unwrap()
     }
 }
 
 /// A state directory with a database.
-struct SqliteFixture(tempfile::TempDir);
+struct SqliteFixture(tempfile::TempDir, OnceLock<Arc<dyn Leases>>);
 
 impl Fixture for SqliteFixture {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), OnceLock::new())
     }
 
     fn open(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.open_store())
+    }
+}
+
+impl LeaseFixture for SqliteFixture {
+    fn open_leases(&self) -> Arc<dyn Leases> {
+        self.1.get_or_init(|| self.open_store().leases()).clone()
+    }
+}
+
+impl SqliteFixture {
+    fn open_store(&self) -> SqliteStore {
         let holder = Holder::this_process("the conformance suite", Timestamp(0));
         let options = cairn_coordinator::store::sqlite::Options::new(Uuid::from_u128(7));
-        Arc::new(SqliteStore::open(self.0.path(), &holder, options).unwrap())
+        SqliteStore::open(self.0.path(), &holder, options).unwrap()
     }
 }
 
@@ -101,7 +128,9 @@ impl Fixture for PostgresFixture {
     }
 }
 
-impl SharedFixture for PostgresFixture {
+impl SharedFixture for PostgresFixture {}
+
+impl LeaseFixture for PostgresFixture {
     fn open_leases(&self) -> Arc<dyn Leases> {
         self.open_store()
     }
@@ -126,16 +155,6 @@ macro_rules! suite {
                 an_owner_is_fenced_by_another_store
                 one_store_of_several_wins_a_version
                 sixteen_stores_write_and_a_reader_follows
-            );
-            suite!(@cases $fixture leases:
-                a_lease_has_one_holder
-                of_those_who_claim_at_once_one_gets_it
-                a_lease_that_ran_out_may_be_claimed
-                a_renewed_lease_lasts
-                a_lost_lease_is_not_renewed
-                a_lease_given_back_is_free
-                who_holds_it_may_claim_it_again
-                what_no_lease_can_be_is_refused
             );
         }
     };
@@ -218,6 +237,16 @@ macro_rules! suite {
                 many_records_in_one_append_are_kept_in_order
                 a_record_may_hold_very_many_events
                 the_largest_append_is_kept
+            );
+            suite!(@cases $fixture leases:
+                a_lease_has_one_holder
+                of_those_who_claim_at_once_one_gets_it
+                a_lease_that_ran_out_may_be_claimed
+                a_renewed_lease_lasts
+                a_lost_lease_is_not_renewed
+                a_lease_given_back_is_free
+                who_holds_it_may_claim_it_again
+                what_no_lease_can_be_is_refused
             );
             suite!(@cases $fixture model: any_history_is_as_the_model_says);
         }

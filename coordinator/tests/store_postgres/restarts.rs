@@ -123,6 +123,23 @@ fn a_server_that_cannot_be_relied_on_is_refused() {
     store.submit(event("s", next)).wait().unwrap();
 }
 
+/// Whoever closes a store does not wait as long as one that works.
+#[test]
+fn a_store_is_dropped_soon_though_the_server_is_away() {
+    let Some(cluster) = Cluster::own() else { return };
+    let log = Log::at(cluster.url());
+    let store = log.open();
+    store.submit(event("s", 1)).wait().unwrap();
+    assert!(cluster.script("crash").status.success());
+    let ticket = store.submit(event("s", 2));
+    let clock = Clock::start(Timestamp(0));
+    let began = clock.now();
+    drop(store);
+    let took = clock.now().since(began);
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    assert!(matches!(ticket.wait(), Err(AppendError::Stopped(_))));
+}
+
 fn alter(log: &Log, statement: &str) {
     use sqlx::Connection;
     block_on(async {

@@ -40,12 +40,12 @@ fn a_newer_schema_is_refused_with_both_versions() {
     log.sql("INSERT INTO schema_version (version) VALUES (99)");
     let refused = PostgresStore::open(&log.url, log.options()).unwrap_err();
     assert!(
-        matches!(refused, OpenError::Schema(SchemaError::Newer { found: 99, known: 1, .. })),
+        matches!(refused, OpenError::Schema(SchemaError::Newer { found: 99, known: 2, .. })),
         "{refused:?}"
     );
-    assert!(refused.to_string().contains("99") && refused.to_string().contains("knows 1"), "{refused}");
+    assert!(refused.to_string().contains("99") && refused.to_string().contains("knows 2"), "{refused}");
     let refused = PostgresReader::open(&log.url, &log.schema).unwrap_err();
-    assert!(matches!(refused, ReadError::Schema(SchemaError::Newer { found: 99, known: 1, .. })));
+    assert!(matches!(refused, ReadError::Schema(SchemaError::Newer { found: 99, known: 2, .. })));
     log.sql("DELETE FROM schema_version WHERE version = 99");
     assert_eq!(block_on(log.open().head()).unwrap().position, 0);
 }
@@ -59,4 +59,19 @@ fn a_schema_of_somebody_else_is_left_alone() {
     log.sql("DROP TABLE theirs");
     // An empty one is what an administrator makes for us.
     drop(log.open());
+}
+
+#[test]
+fn a_schema_of_the_version_before_is_brought_up_to_date() {
+    let Some(log) = Log::new() else { return };
+    let store = log.open();
+    store.submit(event("s", 1)).wait().unwrap();
+    drop(store);
+    log.sql("DROP FUNCTION submit, submitted; DROP TABLE submissions; DELETE FROM schema_version WHERE version = 2");
+    let refused = PostgresReader::open(&log.url, &log.schema).unwrap_err();
+    assert!(refused.to_string().contains("start a coordinator of this version once"), "{refused}");
+    let store = log.open();
+    assert_eq!(store.submit(event("s", 2)).wait().unwrap().position, 2);
+    log.sql("SELECT submit('version: 1')");
+    assert_eq!(block_on(log.reader().verify()).unwrap().head.position, 2);
 }

@@ -73,11 +73,16 @@ pub fn offer(plan: &Plan, task: TaskIndex, attempt: u32) -> Offer {
     }
 }
 
-/// What `agent` says, about a run of a plan of `tasks` tasks.
+/// What `agent` says, about a run of a plan of `tasks` tasks. A moment that it leaves out is that at which it was `heard`.
 ///
 /// # Errors
 /// What is about no attempt of that plan.
-pub fn report(wire: &WireReport, agent: AgentIndex, tasks: usize) -> Result<Report, ReportError> {
+pub fn report(
+    wire: &WireReport,
+    agent: AgentIndex,
+    tasks: usize,
+    heard: Timestamp,
+) -> Result<Report, ReportError> {
     let WireReport { task, attempt, .. } = *wire;
     let index = TaskIndex(task);
     if index.get() >= tasks {
@@ -86,6 +91,7 @@ pub fn report(wire: &WireReport, agent: AgentIndex, tasks: usize) -> Result<Repo
     if attempt == 0 {
         return Err(ReportError::AttemptZero { task });
     }
+    let moment = |micros| if micros > 0 { moment(micros) } else { heard };
     let kind = match &wire.kind {
         &WireReportKind::Accepted { awaits_grant } => ReportKind::Accepted { awaits_grant },
         WireReportKind::Declined { reason } => ReportKind::Declined { reason: text(reason).into() },
@@ -127,6 +133,14 @@ pub fn wire_report(report: &Report) -> WireReport {
 fn outcome(wire: &WireOutcome) -> Outcome {
     match wire {
         WireOutcome::Completed => Outcome::Completed,
+        &WireOutcome::Failed { ref kind, ref message, exit_code: Some(code) } if kind.is_empty() => {
+            let (kind, told, exit_code) = match code {
+                ..0 => (FailureKind::Signal, format!("signal {}", code.unsigned_abs()), None),
+                0.. => (FailureKind::ExitCode, format!("exit code {code}"), Some(code)),
+            };
+            let message = if message.is_empty() { told.into() } else { text(message).into() };
+            Outcome::Failed { kind, message, exit_code }
+        }
         WireOutcome::Failed { kind, message, exit_code } => {
             let (kind, message) = match FailureKind::parse(kind) {
                 Some(known) => (known, text(message).into()),
@@ -186,6 +200,7 @@ mod tests {
 
     const AGENT: AgentIndex = AgentIndex(3);
     const TASKS: usize = 10;
+    const HEARD: Timestamp = Timestamp(1_000);
 
     fn plan(text: &str) -> Plan {
         let parsed = parse(&Source::new("plan.yaml", text), &Options::default());
@@ -232,7 +247,7 @@ mod tests {
     }
 
     fn kind_of(wire_kind: WireReportKind) -> ReportKind {
-        report(&wire(wire_kind), AGENT, TASKS).expect("a report about a task of the plan").kind
+        report(&wire(wire_kind), AGENT, TASKS, HEARD).expect("a report about a task of the plan").kind
     }
 
     #[test]
@@ -242,6 +257,7 @@ mod tests {
                 &WireReport { task, attempt, kind: WireReportKind::Started { at_micros: 0 } },
                 AGENT,
                 TASKS,
+                HEARD,
             )
         };
         assert!(at(9, 1).is_ok());
@@ -254,12 +270,13 @@ mod tests {
     fn absurd_numbers_are_clamped() {
         assert_eq!(
             kind_of(WireReportKind::Started { at_micros: i64::MIN }),
-            ReportKind::Started { at: Timestamp(0) }
+            ReportKind::Started { at: HEARD }
         );
         assert_eq!(
             kind_of(WireReportKind::Started { at_micros: i64::MAX }),
             ReportKind::Started { at: LAST_MOMENT }
         );
+        assert_eq!(kind_of(WireReportKind::Started { at_micros: 0 }), ReportKind::Started { at: HEARD });
         assert_eq!(LAST_MOMENT.to_string(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(
             kind_of(WireReportKind::Progress { permille: u16::MAX, message: None }),
@@ -291,6 +308,13 @@ mod tests {
         };
         assert_eq!(failed("signal", "killed"), expected(FailureKind::Signal, "killed"));
         assert_eq!(failed("gpu_on_fire", "hot"), expected(FailureKind::StartFailed, "gpu_on_fire: hot"));
+        assert_eq!(failed("", ""), expected(FailureKind::ExitCode, "exit code 3"));
+        assert_eq!(failed("", "wrong"), expected(FailureKind::ExitCode, "wrong"));
+        let outcome =
+            WireOutcome::Failed { kind: String::new(), message: String::new(), exit_code: Some(-9) };
+        let signal =
+            Outcome::Failed { kind: FailureKind::Signal, message: "signal 9".into(), exit_code: None };
+        assert_eq!(super::outcome(&outcome), signal);
         let long = format!("{}: hot", "x".repeat(MAX_CAUSE_BYTES));
         assert_eq!(failed(&"x".repeat(1 << 20), "hot"), expected(FailureKind::StartFailed, &long));
     }
@@ -300,7 +324,7 @@ mod tests {
     }
 
     fn any_moment() -> impl Strategy<Value = Timestamp> {
-        (0..=LAST_MOMENT.0).prop_map(Timestamp)
+        (1..=LAST_MOMENT.0).prop_map(Timestamp)
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -338,7 +362,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_report_is_the_same_after_the_wire(said in any_report()) {
-            prop_assert_eq!(report(&wire_report(&said), AGENT, TASKS), Ok(said));
+            prop_assert_eq!(report(&wire_report(&said), AGENT, TASKS, HEARD), Ok(said));
         }
 
         /// Whatever comes in, what it was clamped to goes out and comes in again unchanged.
@@ -351,8 +375,8 @@ mod tests {
         ) {
             let outcome = WireOutcome::Failed { kind: cause, message, exit_code: None };
             let wild = wire(WireReportKind::Finished { outcome, started_micros, finished_micros });
-            let tame = report(&wild, AGENT, TASKS).expect("a task of the plan");
-            prop_assert_eq!(report(&wire_report(&tame), AGENT, TASKS), Ok(tame));
+            let tame = report(&wild, AGENT, TASKS, HEARD).expect("a task of the plan");
+            prop_assert_eq!(report(&wire_report(&tame), AGENT, TASKS, HEARD), Ok(tame));
         }
     }
 }

@@ -166,11 +166,13 @@ pub struct Hello {
     /// Rises each time that it starts with no memory of its last life.
     pub incarnation: u64,
     /// The lowest and the highest version that it speaks.
-    #[serde(rename = "protocols")]
+    #[serde(rename = "protocols", default = "defaults::protocols")]
     pub protocol: (u16, u16),
     /// The version of its program, for people.
+    #[serde(default)]
     pub version: String,
     /// How it wants to be spoken to: a content type of [`super`]'s codecs.
+    #[serde(default = "defaults::content_type")]
     pub content_type: String,
     /// Processes at a time.
     pub slots: u32,
@@ -261,7 +263,8 @@ pub enum WireReportKind {
     },
     /// It runs.
     Started {
-        /// Since when.
+        /// Since when; 0: since it is heard.
+        #[serde(default)]
         at_micros: i64,
     },
     /// It is on its way.
@@ -275,9 +278,11 @@ pub enum WireReportKind {
     Finished {
         /// How.
         outcome: WireOutcome,
-        /// When it began.
+        /// When it began; 0: when it was heard to run.
+        #[serde(default)]
         started_micros: i64,
-        /// When it ended.
+        /// When it ended; 0: when that is heard.
+        #[serde(default)]
         finished_micros: i64,
     },
     /// It has printed nothing, and will not: no output comes. Said once, with its end; who misses it waits for a while.
@@ -292,9 +297,12 @@ pub enum WireOutcome {
     Completed,
     /// Not as it should.
     Failed {
-        /// The stable name of the cause: [`cairn_model::FailureKind`].
+        /// The stable name of the cause: [`cairn_model::FailureKind`]. Without one it is the exit code, or the signal
+        /// if that is negative.
+        #[serde(default)]
         kind: String,
         /// What a person reads.
+        #[serde(default)]
         message: String,
         /// The exit code, where the process gave one.
         exit_code: Option<i32>,
@@ -329,6 +337,17 @@ pub struct Output {
     pub bytes: Vec<u8>,
     /// Nothing follows.
     pub is_last: bool,
+}
+
+/// What an agent that speaks JSON may leave unsaid.
+mod defaults {
+    pub fn protocols() -> (u16, u16) {
+        (1, 1)
+    }
+
+    pub fn content_type() -> String {
+        super::super::codec::Codec::Json.content_type().to_owned()
+    }
 }
 
 /// Bytes in JSON.

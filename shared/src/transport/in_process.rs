@@ -9,7 +9,7 @@ use super::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// One end of a hub of queues. [`endpoint`](Self::endpoint) makes another end, as a second process would have; an end is
@@ -24,7 +24,11 @@ pub struct InProcess {
 }
 
 #[derive(Debug, Default)]
-struct Hub(Mutex<State>);
+struct Hub {
+    state: Mutex<State>,
+    /// Somebody listens no more.
+    freed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -69,6 +73,9 @@ struct Unsettled {
     number: u64,
 }
 
+/// A new consumer: its number, and both ends of its channel.
+type Listener = (u64, mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>);
+
 /// Deliveries that a closed receiver gave back: their receipts lock the hub, so they are dropped after it is unlocked.
 type Leftover = Vec<Delivery>;
 
@@ -96,18 +103,70 @@ impl InProcess {
         let end = state.ends_made;
         state.ends_made += 1;
         drop(state);
-        let health = watch::Sender::new(Health::Up("this process".into()));
+        let health = watch::Sender::new(up());
         Self { hub, end, health, closed: CancellationToken::new() }
     }
 }
 
+/// What the health says while another end is the coordinator's.
+const OTHER_COORDINATOR: &str = "another coordinator listens in this process";
+
+/// As long as it lives, the health says that somebody else is the coordinator.
+struct Waiting<'a>(&'a InProcess);
+
+impl<'a> Waiting<'a> {
+    fn of(end: &'a InProcess) -> Self {
+        end.tell(Health::Down(OTHER_COORDINATOR.into()));
+        Self(end)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.tell(up());
+    }
+}
+
+fn up() -> Health {
+    Health::Up("this process".into())
+}
+
 impl InProcess {
+    /// Tells the health, unless the end is closed.
+    fn tell(&self, health: Health) {
+        self.health.send_if_modified(|known| {
+            let is_new = !self.closed.is_cancelled() && *known != health;
+            if is_new {
+                *known = health;
+            }
+            is_new
+        });
+    }
+
+    /// Listens, for the coordinator once nobody else does.
+    async fn listen(&self, from: &Address, window: u16) -> Result<Listener, SubscribeError> {
+        let mut waiting = None;
+        loop {
+            let freed = self.hub.freed.notified();
+            match self.hub.subscribe(self.end, from, window) {
+                Err(SubscribeError::Taken) if *from == Address::Coordinator => {}
+                result => return result,
+            }
+            waiting.get_or_insert_with(|| Waiting::of(self));
+            tokio::select! {
+                () = freed => {}
+                () = self.closed.cancelled() => return Err(SubscribeError::Closed),
+            }
+        }
+    }
+
     fn end(&self) {
         self.closed.cancel();
         let addresses: Vec<_> = self.hub.lock().queues.keys().cloned().collect();
         for address in addresses {
             self.hub.change(&address, |queue| queue.end(|consumer| consumer.end == self.end));
         }
+        self.hub.freed.notify_waiters();
     }
 }
 
@@ -134,11 +193,14 @@ impl Transport for InProcess {
             if self.closed.is_cancelled() {
                 return Err(SubscribeError::Closed);
             }
-            let (id, sender, receiver) = self.hub.subscribe(self.end, from, window)?;
+            let (id, sender, receiver) = self.listen(from, window).await?;
             let (hub, from, closed) = (Arc::clone(&self.hub), from.clone(), self.closed.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = sender.closed() => hub.change(&from, |queue| queue.end(|consumer| consumer.id == id)),
+                    () = sender.closed() => {
+                        hub.change(&from, |queue| queue.end(|consumer| consumer.id == id));
+                        hub.freed.notify_waiters();
+                    }
                     () = closed.cancelled() => {}
                 }
             });
@@ -167,7 +229,7 @@ impl Drop for InProcess {
 impl Hub {
     /// A panic elsewhere while the lock was held leaves whole queues: no method stops half-way.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(self: &Arc<Self>, to: &Address, message: Message) -> Result<(), PublishError> {
@@ -195,7 +257,7 @@ impl Hub {
         end: u64,
         from: &Address,
         window: u16,
-    ) -> Result<(u64, mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>), SubscribeError> {
+    ) -> Result<Listener, SubscribeError> {
         if matches!(from, Address::Events(_)) || from.name().len() > MAX_NAME_BYTES {
             return Err(SubscribeError::WriteOnly);
         }
@@ -206,7 +268,7 @@ impl Hub {
         let queue = state.queues.entry(from.clone()).or_default();
         // Those whose receiver is gone, though nobody has come round yet to end them.
         let dead = queue.end(|consumer| consumer.sender.is_closed());
-        if matches!(from, Address::Agent(_)) && !queue.consumers.is_empty() {
+        if from.is_for_one() && !queue.consumers.is_empty() {
             return Err(SubscribeError::Taken);
         }
         let consumer = Consumer { id, end, window, sender: sender.clone(), unsettled: BTreeMap::new() };

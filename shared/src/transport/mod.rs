@@ -57,7 +57,7 @@ pub enum Address {
     Agent(String),
     /// The queue that all agents of a capability share.
     Work(String),
-    /// What agents say to coordinators.
+    /// What agents say to the coordinator.
     Coordinator,
     /// Output of tasks: apart from what must not wait.
     Output,
@@ -90,6 +90,12 @@ impl Address {
             Self::Agent(name) | Self::Work(name) | Self::Events(name) => name,
             Self::Coordinator | Self::Output | Self::Dead => "",
         }
+    }
+
+    /// Whether who listens there is alone: an agent would run what is meant for another one of its name, and what agents
+    /// report would be shared out among coordinators that know nothing of each other's runs.
+    fn is_for_one(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::Coordinator)
     }
 
     /// What sort of address it is, in a word: a label that does not grow with the fleet.
@@ -263,8 +269,12 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// waits. A subscription outlives reconnections and whatever happens to the queue (deleted, purged): it is made again,
 /// and what was not settled comes again, marked as redelivered; the receipts of before do nothing. It ends when its
 /// receiver is dropped, which gives out again all that it had not settled, or when the transport is closed. Of several
-/// subscribers to one address each message goes to one. The subscriber of an [`Address::Agent`] is alone there, or
-/// [`SubscribeError::Taken`]; one that died lately may still count.
+/// subscribers to one address each message goes to one.
+///
+/// The subscriber of an [`Address::Agent`] and that of [`Address::Coordinator`] are alone there; one that died lately may
+/// still count. A second one at an agent's address is [`SubscribeError::Taken`]. At the coordinator's it waits: its health
+/// is [`Health::Down`] with what to do about it, and its future completes once the first is gone. The same holds for one
+/// that finds its place taken after its connection was lost.
 ///
 /// What is rejected comes to [`Address::Dead`] with its origin, and so may what was given out [`MAX_DELIVERIES`] times
 /// without being settled. What is rejected there is gone.

@@ -10,6 +10,7 @@ use cairn_shared::transport::{
 };
 use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::time::timeout;
 
 type Place = Box<dyn Fixture>;
@@ -35,6 +36,7 @@ cases![
     knows_agents_by_their_subscription,
     sorts_returns_out_among_confirmations,
     lets_one_listen_to_an_agent,
+    lets_one_coordinator_listen_and_the_next_wait,
     refuses_what_cannot_be_sent,
     sends_events_to_nobody,
     closes_one_end_only,
@@ -277,6 +279,45 @@ async fn lets_one_listen_to_an_agent(place: Place) {
         }
     };
     timeout(SOON, waiting).await.unwrap();
+}
+
+async fn lets_one_coordinator_listen_and_the_next_wait(place: Place) {
+    let (first, second) = (place.coordinator(), place.coordinator());
+    let worker = place.agent();
+    let mut received = subscribe(&first, &Address::Coordinator, 5).await;
+    let waiting = tokio::spawn({
+        let second = Arc::clone(&second);
+        async move { second.subscribe(&Address::Coordinator, 5).await }
+    });
+    let is_told =
+        |health: &Health| matches!(health, Health::Down(why) if why.contains("another coordinator"));
+    healthy(&second, is_told).await;
+    for id in 0..10 {
+        publish(&worker, &Address::Coordinator, id).await;
+        if id < 9 {
+            assert_eq!(next_id(&mut received).await, id.to_string());
+        }
+    }
+    let held = next(&mut received).await;
+    assert!(!waiting.is_finished() && matches!(*first.health().borrow(), Health::Up(_)));
+    // Who gives up waiting is well again.
+    let third = place.coordinator();
+    let mut health = third.health();
+    tokio::select! {
+        _ = third.subscribe(&Address::Coordinator, 1) => panic!("two listen"),
+        // What is seen is let go of at once: it keeps the health from changing.
+        is_told = async { timeout(SOON, health.wait_for(is_told)).await.is_ok() } => assert!(is_told),
+    }
+    healthy(&third, |health| matches!(health, Health::Up(_))).await;
+    drop(received);
+    let mut received = timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
+    let again = next(&mut received).await;
+    assert_eq!((again.id.as_str(), again.redelivered), ("9", true));
+    again.receipt.acknowledge();
+    drop(held);
+    healthy(&second, |health| matches!(health, Health::Up(_))).await;
+    publish(&worker, &Address::Coordinator, "after").await;
+    assert_eq!(next_id(&mut received).await, "after");
 }
 
 async fn refuses_what_cannot_be_sent(place: Place) {

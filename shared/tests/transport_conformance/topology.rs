@@ -15,6 +15,9 @@ pub fn cases() -> Vec<(&'static str, Case)> {
         ("waits_for_queues_of_others", |place| Box::pin(waits_for_queues_of_others(place))),
         ("needs_few_rights_as_an_agent", |place| Box::pin(needs_few_rights_as_an_agent(place))),
         ("names_the_argument_that_differs", |place| Box::pin(names_the_argument_that_differs(place))),
+        ("tells_of_a_shared_queue_until_it_works", |place| {
+            Box::pin(tells_of_a_shared_queue_until_it_works(place))
+        }),
         ("makes_lasting_queues", |place| Box::pin(makes_lasting_queues(place))),
     ]
 }
@@ -109,6 +112,37 @@ async fn names_the_argument_that_differs(place: OverAmqp) {
         place.ctl(&["delete_queue", queue]);
     }
     healthy(&second, |health| matches!(health, Health::Up(_))).await;
+}
+
+async fn tells_of_a_shared_queue_until_it_works(place: OverAmqp) {
+    let own = "^cairn\\.(dead|events|reports|coordinator|output)$";
+    place.broker.ctl(&["add_user", "maker", "word"]);
+    place.ctl(&["set_permissions", "maker", own, ".*", ".*"]);
+    let end = to(&place.broker.url_of("maker", "word", &place.vhost));
+    healthy(&end, |health| matches!(health, Health::Up(_))).await;
+    // One that was made otherwise takes messages: nothing to be told of.
+    let declare = format!(
+        r#"rabbit_amqqueue:declare(rabbit_misc:r(<<"{}">>, queue, <<"cairn.work.other">>), true, false, [], none, <<"test">>)."#,
+        place.vhost
+    );
+    place.broker.ctl(&["eval", &declare]);
+    let mut health = end.health();
+    health.mark_unchanged();
+    publish(&end, &work("other"), 0).await;
+    assert!(!health.has_changed().unwrap(), "{:?}", health.borrow());
+    // One that cannot be made is told, also when its messages have been given up, and while others pass.
+    let refused = tokio::spawn(end.publish(&work("x"), message("x")));
+    let down = healthy(&end, |health| matches!(health, Health::Down(_))).await;
+    assert!(format!("{down:?}").contains("cairn.work.x"), "{down:?}");
+    assert!(matches!(refused.await.unwrap(), Err(PublishError::Unroutable)));
+    publish(&end, &work("other"), 1).await;
+    assert!(matches!(*end.health().borrow(), Health::Down(_)));
+    // Mended, it is well by itself.
+    place.ctl(&["set_permissions", "maker", ".*", ".*", ".*"]);
+    healthy(&end, |health| matches!(health, Health::Up(_))).await;
+    publish(&end, &work("x"), "x").await;
+    end.close().await;
+    place.broker.ctl(&["delete_user", "maker"]);
 }
 
 async fn makes_lasting_queues(place: OverAmqp) {

@@ -79,6 +79,7 @@ impl Host {
             child.listens = true;
             self.say_hello(env);
         } else {
+            env.summary.refused_listeners += 1;
             env.on_host(self.index, RETRY_INTERVAL, HostHappening::Listen(life));
         }
     }
@@ -143,7 +144,7 @@ impl Host {
         if let Some(index) = env.run_of(&run) {
             let tasks = env.plans[index].plan.task_count();
             for report in &reports {
-                let read = convert::report(report, AgentIndex(0), tasks)
+                let read = convert::report(report, AgentIndex(0), tasks, env.now)
                     .expect("an agent reports what it was offered");
                 if let ReportKind::Finished { outcome, .. } = &read.kind {
                     let attempt = Attempt { run: index, task: read.task, number: read.attempt };

@@ -163,6 +163,13 @@ summary! {
     /// Attempts that lay there too long.
     offers_expired,
     goodbyes,
+    /// Runs that went on after their end.
+    reopened_runs,
+    reopened_tasks,
+    /// Looks at a queue that somebody else listens at.
+    refused_listeners,
+    /// Lives of a name that came while another of that name had a lease.
+    namesakes,
     /// Processes that ran on without a lease beside another attempt of their task.
     held_overlaps,
     /// Places at it that were given up, with what had been handed out.

@@ -46,7 +46,7 @@ struct Process {
 
 pub struct Host {
     pub index: usize,
-    /// Which agent it runs: another host's as well, if somebody copied its configuration.
+    /// Which agent it runs: another host's as well, if somebody copied its configuration (a namesake).
     pub number: usize,
     pub spec: AgentSpec,
     /// The shared queue that it takes work from besides its own.

@@ -42,6 +42,10 @@ pub struct Judge {
     truths: BTreeMap<Attempt, Truth>,
     /// Processes that run, by host and key.
     running: BTreeMap<(usize, u64), Attempt>,
+    /// Attempts with a lower number were before their task was asked to run again.
+    reopened: BTreeMap<(usize, TaskIndex), u32>,
+    /// Tasks that had what they needed when a part of that was asked to run again: they keep it.
+    passed: BTreeSet<(usize, TaskIndex)>,
     /// Hosts whose processes go on without a lease.
     holding: BTreeSet<usize>,
     /// Until when nobody on a host is awake to end its processes.
@@ -58,15 +62,23 @@ impl Judge {
             granted: BTreeMap::new(),
             truths: BTreeMap::new(),
             running: BTreeMap::new(),
+            reopened: BTreeMap::new(),
+            passed: BTreeSet::new(),
             holding: BTreeSet::new(),
             asleep: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
 
-    /// An event is in the log for good.
-    pub fn is_durable(&mut self, run: usize, event: &Event) {
+    /// An event is in the log for good; `folded` is the run with it.
+    pub fn is_durable(&mut self, run: usize, event: &Event, folded: &State) {
         match *event {
+            Event::TaskReopened { task, .. } => {
+                self.reopened.insert((run, task), folded.task(task).attempt + 1);
+                let out = folded.plan().tasks().filter(|&task| folded.task(task).status.is_out());
+                self.passed.extend(out.map(|task| (run, task)));
+                self.passed.remove(&(run, task));
+            }
             Event::TaskDispatched { task, attempt: number, agent } => {
                 self.dispatched.insert(Attempt { run, task, number }, agent);
             }
@@ -96,6 +108,11 @@ impl Judge {
         let truth = self.truths.entry(attempt).or_default();
         truth.completed |= *outcome == Outcome::Completed;
         truth.failed |= matches!(outcome, Outcome::Failed { .. });
+    }
+
+    /// A life of an agent was told that a run is over: it has told nothing of it any more.
+    pub fn forgot(&mut self, agent: &str, incarnation: u64, run: usize) {
+        self.told.retain(|(who, life, attempt), _| (&**who, *life, attempt.run) != (agent, incarnation, run));
     }
 
     pub fn was_answered(&mut self, run: usize, events: usize) {
@@ -149,11 +166,13 @@ impl Env {
         truth.starts += 1;
         let again = truth.starts > 1;
         self.ensure(!again, "an attempt starts twice (I5)");
-        let all = Attempt { number: 0, ..attempt }..=Attempt { number: u32::MAX, ..attempt };
+        let first = self.judge.reopened.get(&(run, task)).copied().unwrap_or(0);
+        let all = Attempt { number: first, ..attempt }..=Attempt { number: u32::MAX, ..attempt };
         let starts: u32 = self.judge.truths.range(all).map(|(_, truth)| truth.starts).sum();
         self.ensure(!settings.at_most_once || starts == 1, "what must not start twice starts twice (I5)");
         self.ensure(!settings.at_most_once || granted.is_some(), "it starts without a durable grant (I5)");
-        self.ensure(has_all_needs(state, task), "it starts before what it needs (I3)");
+        let has_needs = self.judge.passed.contains(&(run, task)) || has_all_needs(state, task);
+        self.ensure(has_needs, "it starts before what it needs (I3)");
         self.ensure(!start.is_drained, "an agent that takes nothing starts something");
         let row = state.task(task);
         self.ensure(row.status.is_out() && row.attempt == number, "an attempt starts that is over (I5)");
@@ -223,5 +242,8 @@ fn has_all_needs(state: &State, task: TaskIndex) -> bool {
             state.milestone(milestone).status == cairn_engine::MilestoneStatus::Completed
         }
     };
-    plan.needs(task).iter().chain(plan.milestone_needs(milestone)).all(is_met)
+    // A milestone that has started needs nothing any more, whatever is asked to run again.
+    let has_started = state.milestone(milestone).started_at.is_some();
+    let of_milestone = plan.milestone_needs(milestone).iter().filter(|_| !has_started);
+    plan.needs(task).iter().chain(of_milestone).all(is_met)
 }

@@ -97,7 +97,9 @@ impl Host {
             Some(Record::Life { incarnation, .. }) => Some(*incarnation),
             _ => None,
         };
-        let incarnation = known.unwrap_or(self.disk.incarnation + 1);
+        // `start::next_incarnation`: by the clock, so that namesakes do not have the same.
+        let by_clock = if env.is(Bug::IncarnationReused) { 0 } else { env.now.0.unsigned_abs() };
+        let incarnation = known.unwrap_or(by_clock.max(self.disk.incarnation + 1));
         self.disk.incarnation = incarnation;
         if env.is(Bug::JournalNotRead) {
             records.clear();

@@ -98,7 +98,7 @@ impl Shell {
         for run in 0..env.plans.len() {
             let status = env.store.folded[run].run().status;
             if status != RunStatus::Absent && !status.is_final() {
-                shell.take_over(env, run);
+                shell.take_over(env, run, None);
             }
         }
         env.subscribe(Place::Coordinator, connection);
@@ -127,8 +127,8 @@ impl Shell {
         env.after(Duration::ZERO, Happening::Refresh(life));
     }
 
-    /// Becomes the owner of a run of the log (`Service::take_over`).
-    fn take_over(&mut self, env: &mut Env, run: usize) {
+    /// Becomes the owner of a run of the log (`Service::take_over`); `then` is what it is taken over for.
+    fn take_over(&mut self, env: &mut Env, run: usize, then: Option<Command>) {
         let owner = Owner::new(env, run);
         for agent in owner.state().agents().iter().filter(|agent| !agent.lost) {
             self.registry.expect(&agent.spec, env.now, &mut self.actions);
@@ -138,7 +138,12 @@ impl Shell {
             owner.state().agents().iter().filter(|agent| !agent.lost && env.is(Bug::NoGraceAfterRestart));
         let lost: Vec<_> = lost.map(|agent| agent.spec.clone()).collect();
         self.owners.insert(run, owner);
-        self.command(env, run, Command::TakeOver { epoch });
+        if !(env.is(Bug::RetryKeepsEpoch) && then.is_some()) {
+            self.command(env, run, Command::TakeOver { epoch });
+        }
+        if let Some(command) = then {
+            self.give(env, run, Input::Command(command, true));
+        }
         for spec in lost {
             let life = AgentLife { id: spec.id.as_str().into(), incarnation: spec.incarnation };
             self.give(env, run, Input::Lost(life, "it was not heard".into()));
@@ -162,9 +167,15 @@ impl Shell {
         self.act(env);
     }
 
-    /// Somebody wishes something of a run, and hears when it is durable.
+    /// Somebody wishes something of a run, and hears when it is durable. One that has ended can be retried
+    /// (`Service::wish_of_ended`, `Service::reopen`).
     pub fn wish(&mut self, env: &mut Env, run: usize, command: Command) {
-        self.give(env, run, Input::Command(command, true));
+        let has_ended = env.store.folded[run].run().status.is_final();
+        if matches!(command, Command::Retry { .. }) && has_ended && !self.owners.contains_key(&run) {
+            self.take_over(env, run, Some(command));
+        } else {
+            self.give(env, run, Input::Command(command, true));
+        }
         self.act(env);
     }
 
@@ -263,7 +274,18 @@ impl Shell {
                 self.hear_reports(env, reports, tag);
                 return self.act(env);
             }
-            ToCoordinator::Hello(hello) => self.registry.hello(hello, env.now, &mut self.actions),
+            ToCoordinator::Hello(hello) => {
+                let known = self.registry.member(&hello.agent);
+                let known =
+                    known.filter(|known| !known.is_lost && known.spec.incarnation < hello.incarnation);
+                if let Some(known) = known.map(|known| known.spec.incarnation) {
+                    env.summary.namesakes += 1;
+                    if env.is(Bug::NamesakeAdmitted) {
+                        self.registry.goodbye(&hello.agent, known, &mut self.actions);
+                    }
+                }
+                self.registry.hello(hello, env.now, &mut self.actions);
+            }
             ToCoordinator::Heartbeat(beat) => self.hear_heartbeat(env, beat),
             ToCoordinator::Goodbye { agent, incarnation } => {
                 self.registry.goodbye(&agent, incarnation, &mut self.actions);
@@ -325,8 +347,10 @@ impl Shell {
             return env.acknowledge(tag);
         };
         let tasks = env.plans[run].plan.task_count();
-        let read =
-            said.reports.iter().filter_map(|report| convert::report(report, AgentIndex(0), tasks).ok());
+        let read = said
+            .reports
+            .iter()
+            .filter_map(|report| convert::report(report, AgentIndex(0), tasks, env.now).ok());
         let reports = read.map(|report| (report.task, report.attempt, report.kind)).collect();
         self.give(env, run, Input::Heard { from, reports, tag: Some(tag) });
     }
@@ -373,6 +397,7 @@ impl Shell {
                         self.lost(env, &life, &reason);
                     }
                 }
+                Action::Refused { agent, why } => panic!("{agent} is one of ours, and was refused: {why}"),
             }
         }
         self.see_to_loops(env);

@@ -48,9 +48,11 @@ impl Env {
                     self.summary.pooled_grants += 1;
                 }
                 Event::LeaseExpired { .. } => self.summary.offers_expired += 1,
+                Event::RunReopened => self.summary.reopened_runs += 1,
+                Event::TaskReopened { .. } => self.summary.reopened_tasks += 1,
                 _ => {}
             }
-            self.judge.is_durable(*run, event);
+            self.judge.is_durable(*run, event, folded);
         }
         self.store.durable = self.store.durable.max(length);
     }

@@ -17,6 +17,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(900);
 /// A world with more steps is stuck.
 const MAX_STEPS: u64 = 200_000;
+/// How often two agents have one name.
+const NAMESAKE_PERMILLE: u64 = 150;
+/// When the second one starts: never at the moment of another life.
+const NAMESAKE_STARTS_AFTER: Duration = Duration::from_micros(1_500_001);
 /// The capability of agents that share a queue.
 const CAPABILITY: &str = "any";
 /// How often somebody looks after what people have left undone, in calm weather.
@@ -59,6 +63,12 @@ impl World {
         fleet.extend(has_spare.then_some(spare));
         let host = |(at, spec)| Host::new(at, at, spec, is_shared.then(|| CAPABILITY.to_owned()));
         let mut hosts: Vec<Host> = fleet.into_iter().enumerate().map(host).collect();
+        // Somebody copied the configuration of the first agent. Chance of its own: the other worlds stay as they were.
+        let spare_at = hosts.len() - 1;
+        if Random::new(!seed).chance(NAMESAKE_PERMILLE) {
+            let (spec, capability) = (hosts[0].spec.clone(), hosts[0].capability.clone());
+            hosts.push(Host::new(hosts.len(), 0, spec, capability));
+        }
         let holds = random.chance(200);
         hosts.iter_mut().for_each(|host| host.holds = holds && random.chance(700));
         let mut env = Env::new(random, bug, planned, is_shared, trace);
@@ -67,7 +77,11 @@ impl World {
             env.note(plans::describe(&env.plans[at].plan));
         }
         env.after(Duration::ZERO, Happening::CoordinatorStart);
-        (0..hosts.len()).for_each(|host| env.on_host(host, Duration::ZERO, HostHappening::StartKeeper));
+        for host in &hosts {
+            let is_namesake = host.index != host.number;
+            let wait = if is_namesake { NAMESAKE_STARTS_AFTER } else { Duration::ZERO };
+            env.on_host(host.index, wait, HostHappening::StartKeeper);
+        }
         for run in 0..env.plans.len() {
             let wait = Duration::from_millis(env.random.below(3_000));
             env.after(wait, Happening::Submit(run));
@@ -75,11 +89,11 @@ impl World {
         let calm = Duration::from_millis(env.random.between(3_000, 40_000));
         env.after(calm, Happening::Calm);
         let mut world = Self { env, shell: None, zombie: None, shells: 0, hosts };
-        world.plan_faults(has_spare);
+        world.plan_faults(has_spare.then_some(spare_at));
         world
     }
 
-    fn plan_faults(&mut self, has_spare: bool) {
+    fn plan_faults(&mut self, spare: Option<usize>) {
         let env = &mut self.env;
         let every = 2 * env.weather.fault_every_millis;
         for fault in [Happening::CoordinatorCrash, Happening::NetworkFault, Happening::HostFault] {
@@ -88,9 +102,11 @@ impl World {
                 env.after(wait, fault);
             }
         }
-        if has_spare && env.random.chance(300) {
+        if let Some(spare) = spare
+            && env.random.chance(300)
+        {
             let wait = Duration::from_millis(env.random.below(20_000));
-            env.on_host(self.hosts.len() - 1, wait, HostHappening::Destroy);
+            env.on_host(spare, wait, HostHappening::Destroy);
         }
         let wait = Duration::from_millis(env.random.below(2 * env.weather.wish_every_millis));
         env.after(wait, Happening::Wish);
@@ -326,7 +342,13 @@ impl World {
         if let Some(shell) = &mut self.shell {
             let env = &mut self.env;
             let reason: Box<str> = "a wish".into();
+            let has_ended = env.store.folded[run].run().status.is_final();
             match what {
+                // It takes no other wish.
+                0..=7 if has_ended => {
+                    shell.wish(env, run, Command::Retry { scope, downstream: what.is_multiple_of(2) });
+                }
+                11 => shell.wish(env, run, Command::Retry { scope, downstream: false }),
                 0..=2 => shell.wish(env, run, Command::Pause { scope, reason }),
                 3..=6 => shell.wish(env, run, Command::Resume { scope }),
                 7 => shell.wish(env, run, Command::Cancel { scope, reason }),
@@ -347,6 +369,12 @@ impl World {
         env.after(Duration::ZERO, Happening::CoordinatorStart);
         for host in 0..self.hosts.len() {
             self.hosts[host].thaw(env);
+            if self.hosts[host].index != self.hosts[host].number {
+                // Somebody has seen that two agents have one name: one goes, the other begins a new life, for that of the
+                // one that went was perhaps the later.
+                env.on_host(host, Duration::ZERO, HostHappening::Destroy);
+                env.on_host(self.hosts[host].number, Duration::ZERO, HostHappening::WipeHost);
+            }
             env.after(Duration::ZERO, Happening::Health(Party::Host(host)));
         }
         env.after(Duration::ZERO, Happening::Health(Party::Coordinator));

@@ -212,3 +212,20 @@ fn a_run_that_is_over_stays_over_in_the_next_life() {
         assert_eq!(next.holds().len(), 1);
     }
 }
+
+#[test]
+fn what_is_taken_of_a_run_that_goes_on_outlives_the_word_that_it_was_over() {
+    let mut core = core();
+    core.obey((1, false), orders(7, vec![offer(0)]), NOW);
+    let (mut journal, _) = core.take_batch(false);
+    core.give(finished(0), NOW);
+    core.obey((2, false), orders(7, vec![WireOrder::Acknowledge(attempt(0)), WireOrder::Forget]), NOW);
+    let again = RunOrders { epoch: 4, ..orders(7, vec![offer(1)]) };
+    core.obey((3, false), again, NOW);
+    journal.extend(core.take_batch(false).0);
+    assert!(core.machine.is_running(id(1)));
+    journal.extend(core.take_batch(true).0);
+    let mut next = self::core();
+    next.restore(journal, NOW);
+    assert!(next.machine.end_of(id(1)).is_some(), "it had started, and is lost: {:?}", next.holds());
+}

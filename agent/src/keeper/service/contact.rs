@@ -36,6 +36,8 @@ impl Keeper {
             ToKeeper::Linked(linked) => {
                 self.linked = linked;
                 if linked {
+                    // Its answer may be all that work waits for.
+                    self.beat_at = now;
                     self.parts.core.give(Input::RecallAll, now);
                 }
             }

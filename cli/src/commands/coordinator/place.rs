@@ -6,26 +6,17 @@ use crate::exit::{Exit, Failure};
 use crate::state_directory::not_opened;
 use cairn_coordinator::runtime::{last_moment, new_id};
 use cairn_coordinator::service::config::CoordinatorConfig;
-use cairn_coordinator::store::{self, EventStore, Holder, InForce, Lock};
+use cairn_coordinator::store::{self, EventStore, Holder, InForce, Lock, StoreUrl};
 use cairn_model::Timestamp;
 use cairn_shared::clock::Clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A state directory that is there, by its absolute path.
-pub(super) fn absolute(state: &Path) -> Result<PathBuf, Failure> {
-    let made = std::fs::create_dir_all(state).and_then(|()| state.canonicalize());
-    made.map_err(|error| {
-        Failure::new(Exit::OutOfReach, format!("cannot use the state directory {}: {error}", state.display()))
-            .help("make it writable, or name another one with --state DIR")
-    })
-}
-
 /// The events of a state directory.
 pub(super) struct Events {
     pub store: Arc<dyn EventStore>,
-    /// The kind of the store.
-    pub backend: &'static str,
+    /// Where they are.
+    pub url: StoreUrl,
     /// A clock that goes on where the log ends.
     pub clock: Clock,
     /// That of the state directory, if the store does not hold it.
@@ -49,7 +40,7 @@ pub(super) fn open_store(
     }
     let last = store::open_reader(&url).and_then(|reader| last_moment(&*reader));
     let last = last.map_err(|error| Failure::because(Exit::OutOfReach, &error))?;
-    Ok(Events { store: opened.store, backend: url.backend(), clock: Clock::start(last), lock })
+    Ok(Events { store: opened.store, url, clock: Clock::start(last), lock })
 }
 
 /// Says where the coordinator answers, for as long as it does.

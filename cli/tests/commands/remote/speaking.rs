@@ -88,7 +88,10 @@ fn tokens_are_taken_in_their_order_and_never_shown() {
     assert_eq!(sent("", &both), "Bearer secret-itself");
     assert_eq!(sent("", &[file]), "Bearer secret-variable");
     assert_eq!(sent("", &[]), "Bearer secret-profile");
-    // A token of a profile is for the coordinator of that profile; this one is on our machine.
+    // A token of a profile is for the coordinator of that profile, the administrator's for the one that
+    // serves this state directory, on whatever address of this machine.
+    assert_eq!(sent(&format!("--url {url}"), &[]), "");
+    place.write(".milestones/coordinator.url", format!("{url}\n"));
     assert_eq!(sent(&format!("--url {url}"), &[]), "Bearer secret-admin");
     let shown =
         place.command("config show --origin --output json").env("CAIRN_TOKEN", "secret-itself").output();

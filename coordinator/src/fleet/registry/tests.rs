@@ -69,6 +69,7 @@ fn name(action: &Action) -> &'static str {
         Action::Joined { .. } => "joined",
         Action::Changed { .. } => "changed",
         Action::Lost { .. } => "lost",
+        Action::Refused { .. } => "refused",
     }
 }
 
@@ -86,11 +87,16 @@ fn who_says_hello_joins_once_and_is_welcomed_each_time() {
 #[test]
 fn silence_for_a_lease_is_loss_and_a_heartbeat_is_another_lease() {
     let mut bench = Bench::joined();
-    bench.wait(1, 9);
-    assert!(bench.registry.heartbeat(&beat(1, 1), at(9), &mut bench.actions));
-    assert_eq!(bench.take(), ["heard"]);
-    bench.wait(10, 18);
+    bench.wait(1, 4);
     assert_eq!(bench.take(), [""; 0]);
+    bench.wait(5, 9);
+    assert_eq!(bench.take(), ["changed"]);
+    assert!(!bench.registry.member("a1").unwrap().takes_work(), "it may have no lease: it would decline");
+    assert!(bench.registry.heartbeat(&beat(1, 1), at(9), &mut bench.actions));
+    assert_eq!(bench.take(), ["heard", "changed"], "work comes after the lease");
+    assert!(bench.registry.member("a1").unwrap().takes_work());
+    bench.wait(10, 18);
+    assert_eq!(bench.take(), ["changed"]);
     bench.wait(19, 19);
     assert_eq!(bench.take(), ["lost"]);
     bench.wait(20, 40);
@@ -102,12 +108,17 @@ fn silence_for_a_lease_is_loss_and_a_heartbeat_is_another_lease() {
 }
 
 #[test]
-fn a_later_life_ends_the_one_before_and_an_earlier_one_is_not_answered() {
+fn a_later_life_waits_for_the_lease_of_the_one_before_and_an_earlier_one_is_not_answered() {
     let mut bench = Bench::joined();
     bench.registry.hello(hello(5), at(1), &mut bench.actions);
-    assert_eq!(bench.take(), ["lost", "joined", "welcome"]);
-    bench.registry.hello(hello(1), at(2), &mut bench.actions);
-    assert!(!bench.registry.heartbeat(&beat(1, 9), at(2), &mut bench.actions));
+    assert_eq!(bench.take(), [""; 0], "two may have one name, and the first may run something");
+    assert!(bench.registry.heartbeat(&beat(1, 1), at(2), &mut bench.actions));
+    bench.take();
+    bench.wait(3, 12);
+    bench.registry.hello(hello(5), at(12), &mut bench.actions);
+    assert_eq!(bench.take(), ["changed", "lost", "joined", "welcome"]);
+    bench.registry.hello(hello(1), at(13), &mut bench.actions);
+    assert!(!bench.registry.heartbeat(&beat(1, 9), at(13), &mut bench.actions));
     assert!(!bench.registry.is_current("a1", 1, &mut bench.actions));
     bench.registry.goodbye("a1", 1, &mut bench.actions);
     assert_eq!(bench.take(), [""; 0]);
@@ -120,7 +131,7 @@ fn nobody_is_lost_while_nothing_can_be_heard_and_then_all_have_a_lease() {
     let mut bench = Bench::joined();
     bench.registry.set_hearing(false, at(5));
     bench.wait(5, 100);
-    assert_eq!(bench.take(), [""; 0]);
+    assert_eq!(bench.take(), ["changed"], "it is given nothing");
     bench.registry.set_hearing(true, at(100));
     bench.wait(101, 109);
     assert_eq!(bench.take(), [""; 0]);
@@ -133,8 +144,9 @@ fn who_was_away_himself_blames_nobody() {
     let mut bench = Bench::joined();
     bench.wait(1, 3);
     bench.registry.tick(at(60), &mut bench.actions);
-    bench.wait(61, 69);
     assert_eq!(bench.take(), [""; 0]);
+    bench.wait(61, 69);
+    assert_eq!(bench.take(), ["changed"]);
     bench.wait(70, 70);
     assert_eq!(bench.take(), ["lost"]);
 }
@@ -159,8 +171,9 @@ fn a_drain_lasts_over_hellos_and_lives() {
     assert!(bench.registry.drain("a1", true, &mut bench.actions));
     assert_eq!(bench.take(), ["changed", "drain"]);
     bench.registry.hello(hello(1), at(1), &mut bench.actions);
+    bench.registry.goodbye("a1", 1, &mut bench.actions);
     bench.registry.hello(hello(2), at(2), &mut bench.actions);
-    assert!(!bench.registry.member("a1").unwrap().takes_work());
+    assert!(bench.registry.member("a1").is_some_and(|member| member.is_drained && !member.is_lost));
     bench.take();
     assert!(bench.registry.drain("a1", false, &mut bench.actions));
     assert_eq!(bench.take(), ["changed", "undrain"]);
@@ -171,16 +184,28 @@ fn a_drain_lasts_over_hellos_and_lives() {
 fn what_cannot_be_a_name_or_speaks_otherwise_is_not_answered() {
     let mut bench = Bench::new();
     for agent in ["", "A1", "-a", "a b", "a.b", "ä", &"a".repeat(64)] {
-        bench.registry.hello(Hello { agent: agent.to_owned(), ..hello(1) }, at(0), &mut bench.actions);
+        for _ in 0..2 {
+            bench.registry.hello(Hello { agent: agent.to_owned(), ..hello(1) }, at(0), &mut bench.actions);
+        }
+        assert_eq!(bench.take(), ["refused"], "told once");
         bench.registry.heartbeat(
             &Heartbeat { agent: agent.to_owned(), ..beat(1, 1) },
             at(0),
             &mut bench.actions,
         );
     }
-    bench.registry.hello(Hello { protocol: (2, 3), ..hello(1) }, at(0), &mut bench.actions);
     assert_eq!(bench.take(), [""; 0]);
+    let newer = Hello { protocol: (2, 3), ..hello(1) };
+    bench.registry.hello(newer.clone(), at(0), &mut bench.actions);
+    let Some(Action::Refused { why, .. }) = bench.actions.last() else { panic!("it speaks otherwise") };
+    assert_eq!(*why, Refusal::Protocol { lowest: 2, highest: 3 });
+    bench.registry.hello(newer.clone(), at(1), &mut bench.actions);
+    assert_eq!(bench.take(), ["refused"]);
     assert_eq!(bench.registry.members().count(), 0);
+    // It is told again once it had been let in.
+    bench.registry.hello(hello(1), at(2), &mut bench.actions);
+    bench.registry.hello(newer, at(3), &mut bench.actions);
+    assert_eq!(bench.take(), ["joined", "welcome", "refused"]);
 }
 
 #[test]

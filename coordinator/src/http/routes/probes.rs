@@ -65,7 +65,7 @@ fn check((name, is_good, message): (&'static str, bool, String)) -> CheckBody {
 
 /// The metrics of the process
 ///
-/// Where the coordinator listens on this machine only, they need no token.
+/// Where the coordinator listens on this machine only, they need no token; elsewhere one for all projects.
 #[utoipa::path(get, path = "/metrics", tag = "probes", operation_id = "get_metrics", security((), ("token" = [])),
     responses((status = 200, description = "As Prometheus reads them.", body = String,
             content_type = "text/plain; version=0.0.4"),
@@ -76,7 +76,7 @@ pub(in crate::http) async fn metrics(
     caller: Option<extract::Extension<Caller>>,
 ) -> Result<impl IntoResponse, Problem> {
     if let Some(extract::Extension(caller)) = caller {
-        caller.check(Action::ViewHealth, None)?;
+        caller.check(Action::ViewMetrics, None)?;
     }
     let text = (api.parts.metrics)();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))

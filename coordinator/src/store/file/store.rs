@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::super::blocking::blocking;
@@ -13,8 +12,9 @@ use super::super::chain::Link;
 use super::super::cursor::Cursor;
 use super::super::error::{AppendError, IoFailure, Notice, OpenError, ReadError, SnapshotError, Stopped};
 use super::super::event_store::{EventStore, StoreFuture, Ticket};
+use super::super::lease::Leases;
+use super::super::lease_file::LeaseFile;
 use super::super::lock::{Holder, Lock};
-use super::super::queue::Request;
 use super::super::record::{Append, Head, StoredRecord, StreamHead, StreamId};
 use super::super::snapshot::{LoadedSnapshot, Snapshot};
 use super::disk::{Disk, OpenFile, RealDisk, create_private_dir, rewrite};
@@ -81,8 +81,8 @@ pub struct FileStore {
     saving: Arc<Mutex<()>>,
     store_id: Uuid,
     notices: Vec<Notice>,
-    /// Held until the threads have ended.
-    _lock: Arc<Lock>,
+    /// Holds the lock until the threads have ended.
+    leases: LeaseFile,
 }
 
 impl FileStore {
@@ -114,6 +114,7 @@ impl FileStore {
         let events: Arc<Path> = events_path(state).into();
         create_private_dir(&mut *disk, state)?;
         create_private_dir(&mut *disk, &events)?;
+        let leases = LeaseFile::open(state, lock)?;
         let found = survey(&events)?;
         let notices: Vec<_> = found.torn.iter().map(|torn| torn_notice(torn, found.head.position)).collect();
         for notice in &notices {
@@ -131,7 +132,7 @@ impl FileStore {
             saving: Arc::default(),
             store_id,
             notices,
-            _lock: lock,
+            leases,
         };
         for _ in 0..WRITERS {
             let shared = store.shared.clone();
@@ -145,6 +146,12 @@ impl FileStore {
             })?);
         }
         Ok(store)
+    }
+
+    /// The leases of the state directory. They keep its lock.
+    #[must_use]
+    pub fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.leases.clone())
     }
 
     /// What was put right when the store was opened.
@@ -282,15 +289,11 @@ impl EventStore for FileStore {
     }
 
     fn stream_head<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<StreamHead, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::StreamHead { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.stream_head(stream)
     }
 
     fn next_epoch<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<u64, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::NextEpoch { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.next_epoch(stream)
     }
 
     fn save_snapshot(&self, snapshot: Snapshot) -> StoreFuture<'_, Result<(), SnapshotError>> {

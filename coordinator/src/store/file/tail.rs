@@ -23,8 +23,8 @@
 //! - two or more changes that together look like one of the above. A change of a single bit never does.
 
 use super::super::error::DamageReason;
+use super::super::queue::MAX_BATCH_BYTES;
 use super::line::{AppendLine, FRAME_START, MAX_LINE_BYTES, announced_bytes, announced_digits, is_sound};
-use super::writer::MAX_BATCH_BYTES;
 
 /// The unit in which a disk writes or does not write.
 const SECTOR_BYTES: u64 = 512;

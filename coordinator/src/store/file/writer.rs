@@ -19,20 +19,14 @@ use uuid::Uuid;
 
 use super::super::cursor::Hint;
 use super::super::error::{AppendError, Stopped};
-use super::super::event_store::TicketAnswer;
 use super::super::heads::Heads;
-use super::super::queue::{AbandonOnPanic, Queue, Request};
+use super::super::queue::{AbandonOnPanic, Answers, MAX_BATCH_BYTES, Queue, Request};
 use super::super::record::{Append, Appended, Head, NewRecord};
 use super::disk::{Disk, OpenFile};
 use super::index::Index;
 use super::line::{Place, SegmentHeader, write_append};
 use super::segment::segment_path;
 use super::survey::{NewestSegment, is_first_in};
-
-/// A batch is closed once it is this large: at 300 MB/s it takes 27 ms, and a larger one is not written any faster.
-pub(super) const MAX_BATCH_BYTES: usize = 8 << 20;
-/// A batch is closed once it answers so many requests, so that the first of them does not wait for a crowd.
-const MAX_BATCH_REQUESTS: usize = 16_384;
 
 /// What the threads and the store's handle share.
 #[derive(Debug)]
@@ -115,11 +109,7 @@ struct Batch {
     first_position: u64,
     /// The end of the log after it; `None` while nothing has been accepted.
     head: Option<Head>,
-    /// In order of submission.
-    answers: Vec<(TicketAnswer, Result<Appended, AppendError>)>,
-    /// Bytes of the appends that are answered with it.
-    bytes: usize,
-    requests: usize,
+    answers: Answers,
 }
 
 /// A buffer above this size is not kept for the next batch.
@@ -128,17 +118,12 @@ const KEPT_BUFFER_BYTES: usize = MAX_BATCH_BYTES + (1 << 20);
 impl Batch {
     /// Tells everybody, and is empty again.
     fn answer(&mut self, queue: &Queue, written: Result<(), AppendError>) {
-        for (sender, answer) in self.answers.drain(..) {
-            let answer = answer.and_then(|appended| written.clone().map(|()| appended));
-            // Who dropped the ticket does not want to know.
-            drop(sender.send(answer));
-        }
-        queue.answered(std::mem::take(&mut self.bytes));
+        self.answers.tell(queue, written);
         self.lines.clear();
         if self.lines.capacity() > KEPT_BUFFER_BYTES {
             self.lines = Vec::new();
         }
-        (self.new_segment, self.head, self.requests) = (None, None, 0);
+        (self.new_segment, self.head) = (None, None);
     }
 }
 
@@ -158,10 +143,7 @@ pub(super) struct Encoder {
 impl Encoder {
     /// Adds to the batch what waits in the queue, as far as it has room for it.
     fn prepare(&mut self, shared: &Shared, batch: &mut Batch) {
-        let bytes = MAX_BATCH_BYTES.saturating_sub(batch.bytes);
-        let requests = shared.queue.take(bytes, MAX_BATCH_REQUESTS - batch.requests);
-        batch.requests += requests.len();
-        for request in requests {
+        for request in batch.answers.take(&shared.queue) {
             self.handle(shared, request, batch);
         }
     }
@@ -171,8 +153,7 @@ impl Encoder {
         match request {
             Request::Append { append, bytes, answer } => {
                 let accepted = alive.and_then(|()| self.accept(shared, &append, batch));
-                batch.answers.push((answer, accepted));
-                batch.bytes += bytes;
+                batch.answers.push(answer, bytes, accepted);
             }
             Request::StreamHead { stream, answer } => {
                 drop(answer.send(alive.map(|()| self.heads.head(&stream))));

@@ -1,6 +1,6 @@
 //! An event store in PostgreSQL, which several coordinators may write to at once.
 //!
-//! Everything is in one schema ([`DEFAULT_SCHEMA`]), made by `schema_1.sql`; people may read its tables. What matters:
+//! Everything is in one schema ([`DEFAULT_SCHEMA`]), made by `schema_*.sql`; people may read its tables. What matters:
 //!
 //! - **One call per batch.** The function `append` locks the end of the log, checks each append against the tables,
 //!   inserts, and commits when it returns. Nothing is held between two messages, so a writer that freezes stops
@@ -36,6 +36,7 @@ mod service;
 mod session;
 mod snapshots;
 mod store;
+mod submissions;
 mod writer;
 
 pub use address::{DatabaseUrl, DatabaseUrlError};
@@ -43,3 +44,4 @@ pub use connect::DEFAULT_SCHEMA;
 pub use reader::{PostgresReader, Verified};
 pub use session::Session;
 pub use store::{Options, PATIENCE, PostgresStore};
+pub use submissions::{PendingPlan, Submissions};

@@ -9,7 +9,7 @@ use super::retry::failure;
 use crate::store::error::{IoFailure, SchemaError};
 
 /// What leads from each version to the next; the first from nothing to version 1.
-const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// The newest version that this program knows.
 const KNOWN: i64 = STEPS.len() as i64;

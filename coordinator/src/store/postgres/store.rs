@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -22,7 +22,6 @@ use crate::store::error::{
     AppendError, InvalidAppend, IoFailure, OpenError, ReadError, SnapshotError, Stopped,
 };
 use crate::store::event_store::{EventStore, StoreFuture, Ticket};
-use crate::store::queue::Request;
 use crate::store::record::{Append, Head, StoredRecord, StreamHead, StreamId};
 use crate::store::snapshot::{LoadedSnapshot, Snapshot};
 
@@ -224,6 +223,7 @@ async fn open(place: Place, store_id: Uuid, name: String) -> Result<Opened, Open
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.shared.queue.close();
+        self.shared.closing.cancel();
         if self.writer.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a thread that writes events has panicked");
         }
@@ -269,15 +269,11 @@ impl EventStore for PostgresStore {
     }
 
     fn stream_head<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<StreamHead, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::StreamHead { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.stream_head(stream)
     }
 
     fn next_epoch<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<u64, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::NextEpoch { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.next_epoch(stream)
     }
 
     fn save_snapshot(&self, snapshot: Snapshot) -> StoreFuture<'_, Result<(), SnapshotError>> {

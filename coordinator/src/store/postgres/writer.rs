@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use super::batch::{Answer, Batch, unsigned};
 use super::connect::{Access, Place, timely};
@@ -27,6 +28,10 @@ const MAX_BATCH_REQUESTS: usize = 1024;
 /// it, is dead.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long a store that is being dropped waits for a database that does not answer: for what was submitted, and once more
+/// to take leave. Who closes has been told what is durable, and wants to end.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
+
 const STREAM_HEAD: &str = "SELECT version, epoch FROM streams WHERE name = $1";
 
 const NEXT_EPOCH: &str = "INSERT INTO streams AS s (name, claimed_epoch) VALUES ($1, 1) ON CONFLICT (name) DO UPDATE
@@ -37,6 +42,8 @@ const NEXT_EPOCH: &str = "INSERT INTO streams AS s (name, claimed_epoch) VALUES 
 pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) stopped: OnceLock<Stopped>,
+    /// The store is being dropped.
+    pub(super) closing: CancellationToken,
 }
 
 /// The thread's own.
@@ -165,10 +172,18 @@ impl Writer {
                 }
             }
         };
-        let error = match tokio::time::timeout(self.patience, tries).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => error,
-            Err(_elapsed) => retry.give_up(),
+        let closing = async {
+            self.shared.closing.cancelled().await;
+            tokio::time::sleep(CLOSING_PATIENCE).await;
+        };
+        let tried = tokio::select! {
+            tried = tokio::time::timeout(self.patience, tries) => tried.ok(),
+            () = closing => None,
+        };
+        let error = match tried {
+            Some(Ok(done)) => return Ok(done),
+            Some(Err(error)) => error,
+            None => retry.give_up(),
         };
         tracing::error!(place = %self.place, %error, "{doing} failed; the store has stopped");
         let stopped = Stopped { doing, path: self.place.path(), cause: Arc::new(io_error(error)) };
@@ -178,7 +193,7 @@ impl Writer {
     /// Nobody will ask for the last answer any more.
     async fn leave(mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let left = timely(CALL_TIMEOUT, async {
+        let left = timely(CLOSING_PATIENCE, async {
             sqlx::query("DELETE FROM writers WHERE id = $1").bind(self.id).execute(&mut connection).await?;
             connection.close().await
         });

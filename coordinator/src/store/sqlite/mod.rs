@@ -8,7 +8,9 @@
 //! - the lock of the state directory keeps a second writer of ours out and says who holds it; against other programs
 //!   that write there is SQLite's own lock, which is waited for.
 //! - opening writes once more what an earlier life has left in the write-ahead log, before anything is built on it, and
-//!   checks the last record. It reads where each stream ends, not the log.
+//!   checks the last record; if that life was cut short also the structure, unless the database is large. It reads where
+//!   each stream ends, not the log.
+//! - `end`: a write-ahead log that was deleted after a crash is noticed.
 //! - `read`: readers see whole transactions only, in this process and in others, and stop no writer. Each record is
 //!   checked against a checksum of its own. `verify` checks all that can be checked, the hash chain among it.
 //! - `schema`: a database of a later version, or of another program, is refused and left as it is.
@@ -18,6 +20,7 @@
 //! Not here: compaction, backup, encryption, network file systems (WAL needs shared memory).
 
 mod connection;
+mod end;
 mod insert;
 mod raw;
 mod read;

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::super::chain::Link;
 use super::super::error::{IoFailure, OpenError};
 use super::super::file::create_private_file;
-use super::super::record::{StreamHead, StreamId};
+use super::super::record::{Head, StreamHead, StreamId};
 use super::connection::{block_on, close, connect_writer, io_failure, open_fault};
+use super::end::End;
 use super::insert::{RecordRow, StreamRow, commit_rows};
 use super::schema;
 use super::writer::Log;
@@ -28,12 +29,13 @@ impl RawWriter {
     pub fn create(database: &Path) -> Result<Self, OpenError> {
         let failed = |source| IoFailure { doing: "create", path: database.to_owned(), source };
         create_private_file(database, std::fs::OpenOptions::new().create_new(true)).map_err(failed)?;
-        let connection = block_on(async {
+        let log = block_on(async {
             let mut connection = connect_writer(database).await.map_err(open_fault(database))?;
             schema::prepare(&mut connection, database, uuid::Uuid::nil()).await?;
-            Ok::<_, OpenError>(connection)
+            let end = End::open(&mut connection, database, Head { position: 0, chain: Link::EMPTY }).await?;
+            Ok::<_, OpenError>(Log::new(connection, database, end))
         })?;
-        Ok(Self { log: Log::new(connection, database), stream: "raw".into(), next_position: 1 })
+        Ok(Self { log, stream: "raw".into(), next_position: 1 })
     }
 
     /// Commits one row for each body, in one transaction.

@@ -8,7 +8,6 @@ use std::thread::JoinHandle;
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::super::blocking::blocking;
@@ -19,20 +18,27 @@ use super::super::error::{
 use super::super::event_store::{EventStore, StoreFuture, Ticket};
 use super::super::file::{Disk, RealDisk, create_private_dir, create_private_file, lock_path};
 use super::super::heads::Heads;
+use super::super::lease::Leases;
+use super::super::lease_file::LeaseFile;
 use super::super::lock::{Holder, Lock};
-use super::super::queue::Request;
 use super::super::record::{Append, Head, StoredRecord, StreamHead, StreamId};
 use super::super::snapshot::{LoadedSnapshot, Snapshot};
 use super::connection::{block_on, close, connect_writer, damage, fault, io_failure, open_fault};
+use super::end::End;
 use super::read;
 use super::readers::Readers;
 use super::rows::{read_record, record_columns};
 use super::schema;
 use super::snapshots;
+use super::verify::check_structure;
 use super::writer::{Encoder, Log, Shared, StreamNumber, run};
 
 /// The threads that take turns at writing: one prepares while the other waits for the disk.
 const WRITERS: usize = 2;
+
+/// A database up to this length is checked as a whole after an unclean end: about a second. A larger one would keep its
+/// coordinator away for longer than the check is worth; every record that is read is checked in any case.
+const CHECKED_BYTES: u64 = 256 << 20;
 
 /// What a SQLite store is opened with.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,13 @@ pub fn database_path(state: &Path) -> PathBuf {
     state.join("cairn.db")
 }
 
+/// The write-ahead log of a database.
+fn wal_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
 /// An event store in a database in a state directory, opened for writing. See the module's documentation.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -62,8 +75,8 @@ pub struct SqliteStore {
     threads: Vec<JoinHandle<()>>,
     readers: Readers,
     store_id: Uuid,
-    /// Held until the threads have ended and the database is closed.
-    _lock: Arc<Lock>,
+    /// Holds the lock until the threads have ended and the database is closed.
+    leases: LeaseFile,
 }
 
 impl SqliteStore {
@@ -92,13 +105,23 @@ impl SqliteStore {
         if !database.exists() {
             create_private_file(&database, OpenOptions::new().create(true)).map_err(failed("create"))?;
         }
-        block_on(Self::open_database(database, lock, options))
+        let leases = LeaseFile::open(state, lock)?;
+        block_on(Self::open_database(database, leases, options))
     }
 
-    async fn open_database(database: PathBuf, lock: Arc<Lock>, options: Options) -> Result<Self, OpenError> {
+    async fn open_database(
+        database: PathBuf,
+        leases: LeaseFile,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        // Who closes a database in good order takes it away.
+        let was_cut_short = std::fs::metadata(wal_path(&database)).is_ok_and(|wal| wal.len() > 0);
         let mut connection = connect_writer(&database).await.map_err(open_fault(&database))?;
-        match Self::load(&mut connection, &database, options).await {
-            Ok((store_id, encoder)) => Ok(Self::start(connection, database, lock, store_id, encoder)?),
+        match Self::load(&mut connection, &database, was_cut_short, options).await {
+            Ok((store_id, encoder, end)) => {
+                let log = Log::new(connection, &database, end);
+                Ok(Self::start(log, database, leases, store_id, encoder)?)
+            }
             Err(error) => {
                 close(connection).await;
                 Err(error.into())
@@ -109,8 +132,9 @@ impl SqliteStore {
     async fn load(
         connection: &mut SqliteConnection,
         database: &Path,
+        was_cut_short: bool,
         options: Options,
-    ) -> Result<(Uuid, Encoder), LogFault> {
+    ) -> Result<(Uuid, Encoder, End), LogFault> {
         let store_id = schema::prepare(connection, database, options.store_id).await?;
         fold_all(connection).await.map_err(io_failure("fold the write-ahead log into", database))?;
         // Now both files are there. SQLite syncs the directory too, but says nothing if it cannot.
@@ -123,21 +147,24 @@ impl SqliteStore {
         let head = read::head(connection, database).await?;
         let encoder = load_heads(connection, database, head).await?;
         check_last(connection, database, &encoder).await?;
-        Ok((store_id, encoder))
+        if was_cut_short && std::fs::metadata(database).is_ok_and(|file| file.len() <= CHECKED_BYTES) {
+            check_structure(connection, database).await?;
+        }
+        let end = End::open(connection, database, head).await?;
+        Ok((store_id, encoder, end))
     }
 
     fn start(
-        connection: SqliteConnection,
+        log: Log,
         database: PathBuf,
-        lock: Arc<Lock>,
+        leases: LeaseFile,
         store_id: Uuid,
         encoder: Encoder,
     ) -> Result<Self, IoFailure> {
-        let log = Log::new(connection, &database);
         let shared = Arc::new(Shared::new(encoder, log));
         let threads = Vec::with_capacity(WRITERS);
         let readers = Readers::new(database.clone());
-        let mut store = Self { shared, threads, readers, store_id, _lock: lock };
+        let mut store = Self { shared, threads, readers, store_id, leases };
         for _ in 0..WRITERS {
             let shared = store.shared.clone();
             let thread =
@@ -156,6 +183,12 @@ impl SqliteStore {
     #[must_use]
     pub fn store_id(&self) -> Uuid {
         self.store_id
+    }
+
+    /// The leases of the state directory. They keep its lock.
+    #[must_use]
+    pub fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.leases.clone())
     }
 }
 
@@ -263,15 +296,11 @@ impl EventStore for SqliteStore {
     }
 
     fn stream_head<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<StreamHead, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::StreamHead { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.stream_head(stream)
     }
 
     fn next_epoch<'a>(&'a self, stream: &'a StreamId) -> StoreFuture<'a, Result<u64, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.ask(Request::NextEpoch { stream: stream.clone(), answer });
-        Box::pin(async { answered.await.unwrap_or(Err(AppendError::Closed)) })
+        self.shared.queue.next_epoch(stream)
     }
 
     fn save_snapshot(&self, snapshot: Snapshot) -> StoreFuture<'_, Result<(), SnapshotError>> {

@@ -46,7 +46,10 @@ pub(super) async fn verify(connection: &mut SqliteConnection, database: &Path) -
 }
 
 /// Lets SQLite check its pages, tables, indices and references.
-async fn check_structure(connection: &mut SqliteConnection, database: &Path) -> Result<(), LogFault> {
+pub(super) async fn check_structure(
+    connection: &mut SqliteConnection,
+    database: &Path,
+) -> Result<(), LogFault> {
     let found: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(1)")
         .fetch_all(&mut *connection)
         .await

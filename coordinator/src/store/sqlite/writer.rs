@@ -16,18 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use sqlx::sqlite::SqliteConnection;
 
 use super::super::error::{AppendError, Stopped};
-use super::super::event_store::TicketAnswer;
 use super::super::heads::Heads;
-use super::super::queue::{AbandonOnPanic, Queue, Request};
+use super::super::queue::{AbandonOnPanic, Answers, Queue, Request};
 use super::super::record::{Append, Appended, Head, StreamHead};
 use super::connection::{block_on, io_error};
+use super::end::End;
 use super::insert::{RecordRow, StreamRow, commit_rows};
 use super::rows::record_crc;
 
-/// A batch is closed once it is this large; a larger one is not written any faster.
-const MAX_BATCH_BYTES: usize = 8 << 20;
-/// A batch is closed once it answers so many requests, so that the first of them does not wait for a crowd.
-const MAX_BATCH_REQUESTS: usize = 16_384;
 /// Bytes of appends after which the write-ahead log is folded into the database: it then has about twice as many,
 /// which a reader searches without noticing.
 const FOLD_BYTES: usize = 4 << 20;
@@ -118,6 +114,10 @@ fn write(shared: &Shared, log: Option<&mut Log>, batch: &mut Batch) -> Result<()
     match block_on(log.write(batch)) {
         Ok(()) => {
             *lock(&shared.durable) = head;
+            // It is committed all the same; nothing more is built on a medium that fails.
+            if let Err(error) = log.end.note(head) {
+                shared.stop(log.failed("noting the end of the log")(sqlx::Error::Io(error)));
+            }
             Ok(())
         }
         Err(stopped) => Err(shared.stop(stopped).into()),
@@ -142,25 +142,16 @@ struct Batch {
     streams: HashMap<StreamNumber, StreamRow>,
     /// The end of the log after it; `None` while nothing has been accepted.
     head: Option<Head>,
-    /// In order of submission.
-    answers: Vec<(TicketAnswer, Result<Appended, AppendError>)>,
-    /// Bytes of the appends that are answered with it.
-    bytes: usize,
-    requests: usize,
+    answers: Answers,
 }
 
 impl Batch {
     /// Tells everybody, and is empty again.
     fn answer(&mut self, queue: &Queue, written: Result<(), AppendError>) {
-        for (sender, answer) in self.answers.drain(..) {
-            let answer = answer.and_then(|appended| written.clone().map(|()| appended));
-            // Who dropped the ticket does not want to know.
-            drop(sender.send(answer));
-        }
-        queue.answered(std::mem::take(&mut self.bytes));
+        self.answers.tell(queue, written);
         self.records.clear();
         self.streams.clear();
-        (self.head, self.requests) = (None, 0);
+        self.head = None;
     }
 }
 
@@ -176,10 +167,7 @@ pub(super) struct Encoder {
 impl Encoder {
     /// Adds to the batch what waits in the queue, as far as it has room for it.
     fn prepare(&mut self, shared: &Shared, batch: &mut Batch) {
-        let bytes = MAX_BATCH_BYTES.saturating_sub(batch.bytes);
-        let requests = shared.queue.take(bytes, MAX_BATCH_REQUESTS - batch.requests);
-        batch.requests += requests.len();
-        for request in requests {
+        for request in batch.answers.take(&shared.queue) {
             self.handle(shared, request, batch);
         }
     }
@@ -189,8 +177,7 @@ impl Encoder {
         match request {
             Request::Append { append, bytes, answer } => {
                 let accepted = alive.and_then(|()| self.accept(append, batch));
-                batch.answers.push((answer, accepted));
-                batch.bytes += bytes;
+                batch.answers.push(answer, bytes, accepted);
             }
             Request::StreamHead { stream, answer } => {
                 drop(answer.send(alive.map(|()| self.heads.head(&stream))));
@@ -253,13 +240,14 @@ impl Encoder {
 pub(super) struct Log {
     pub(super) connection: SqliteConnection,
     pub(super) database: PathBuf,
+    end: End,
     /// About how much the write-ahead log holds that the database does not.
     unfolded_bytes: usize,
 }
 
 impl Log {
-    pub(super) fn new(connection: SqliteConnection, database: &Path) -> Self {
-        Self { connection, database: database.to_owned(), unfolded_bytes: 0 }
+    pub(super) fn new(connection: SqliteConnection, database: &Path, end: End) -> Self {
+        Self { connection, database: database.to_owned(), end, unfolded_bytes: 0 }
     }
 
     /// Makes a batch durable. After an error nothing more must be written.
@@ -269,7 +257,7 @@ impl Log {
         streams.sort_unstable_by_key(|row| row.id);
         let failed = self.failed("a commit");
         commit_rows(&mut self.connection, streams, records).await.map_err(failed)?;
-        self.wrote(batch.bytes);
+        self.wrote(batch.answers.bytes());
         Ok(())
     }
 

@@ -69,6 +69,14 @@ impl Cause {
         Self::of(error, url)
     }
 
+    /// Another coordinator listens where only one may.
+    pub(super) fn occupied() -> Self {
+        Self::configuration(
+            "another coordinator uses this broker's virtual host: stop it, or give this one a virtual host of its own (a \
+             connection that broke may count for some seconds)",
+        )
+    }
+
     /// What a failed subscription means.
     pub(super) fn of_subscription(error: &lapin::Error, queue: &str, role: Role, url: &BrokerUrl) -> Self {
         if is(error, AMQPSoftError::NOTFOUND) && role == Role::Agent {

@@ -1,6 +1,7 @@
 //! One subscription: kept up over connections, queues that vanish, and refusals.
 
 use super::cause::{self, Cause};
+use super::supervisor::jittered;
 use super::{QueueType, Session, Shared, topology};
 use crate::transport::{
     Address, Delivery, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, Receipt, Settle, SubscribeError, metrics,
@@ -18,6 +19,13 @@ use tokio::time::{sleep, timeout};
 
 /// How long after a subscription ended it is made again: a queue that was deleted is there again within a second.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a coordinator finds another one in its place before it says so: one that was killed is gone within a second.
+const QUIET_TRIES: u32 = 5;
+
+/// How long it waits then before each try, at most: longer than the longest pause between connections, so that after an
+/// outage whoever had the place is there first.
+const OCCUPIED_PAUSE: Duration = Duration::from_secs(2);
 
 /// Quorum queues refuse to have more messages under way to one consumer.
 const MAX_WINDOW: u16 = 2000;
@@ -43,6 +51,8 @@ enum End {
     Lost(Cause),
     /// It could not be made.
     NotMade(Cause),
+    /// Another coordinator has the place.
+    Occupied,
 }
 
 /// Why listening over one connection did not begin.
@@ -89,6 +99,7 @@ impl Subscription {
         let mut sessions = shared.sessions.subscribe();
         // Why it could not be made the last time: said once, however often it is tried.
         let mut refused = None;
+        let mut occupied = 0;
         loop {
             let session = tokio::select! {
                 () = shared.closing.cancelled() => break,
@@ -99,15 +110,25 @@ impl Subscription {
                 },
             };
             let Some(session) = session else { continue };
+            if occupied > 0 {
+                self.wait(if occupied < QUIET_TRIES { RESUBSCRIBE_PAUSE } else { jittered(OCCUPIED_PAUSE) })
+                    .await;
+            }
             match self.listen(&session).await {
                 End::Over => break,
                 End::Lost(cause) => {
-                    refused = None;
+                    (refused, occupied) = (None, 0);
                     self.pause(cause, true).await;
                 }
                 End::NotMade(cause) => {
                     let is_new = refused.replace(Arc::clone(&cause.text)) != Some(Arc::clone(&cause.text));
                     self.pause(cause, is_new).await;
+                }
+                End::Occupied => {
+                    occupied = QUIET_TRIES.min(occupied + 1);
+                    if occupied == QUIET_TRIES {
+                        self.tell_occupied();
+                    }
                 }
             }
         }
@@ -123,6 +144,15 @@ impl Subscription {
             tracing::info!(from = ?self.from, cause = &*cause.text, "listening is interrupted");
         }
         self.shared.report(&self.from, Some(cause).filter(|cause| cause.slow));
+        self.wait(pause).await;
+    }
+
+    /// Says that another coordinator has the place; the health says it once, until that changes.
+    fn tell_occupied(&self) {
+        self.shared.report(&self.from, Some(Cause::occupied()));
+    }
+
+    async fn wait(&self, pause: Duration) {
         tokio::select! {
             () = self.shared.closing.cancelled() => {}
             () = self.sender.closed() => {}
@@ -142,6 +172,7 @@ impl Subscription {
                 }
                 end
             }
+            Err(NotBegun::Taken) if self.from == Address::Coordinator => End::Occupied,
             Err(NotBegun::Taken) if self.first.is_some() => {
                 self.tell_first(Err(SubscribeError::Taken));
                 End::Over
@@ -171,12 +202,13 @@ impl Subscription {
         }
     }
 
-    /// Declares the queue, where that is ours. Quorum queues of RabbitMQ 3.10 let several listen though each wants to be
-    /// alone: asked before, how many listen, mostly keeps the second one out, and asked after, always.
+    /// Declares the queue, where that is ours, and asks how many listen. Asked before, that keeps the second one out
+    /// without an error in the broker's log each time that it tries. Quorum queues of RabbitMQ 3.10 let several listen
+    /// though each wants to be alone: asked after, it keeps all but one out.
     async fn declare_alone(&self, session: &Session, most: u32) -> Result<(), NotBegun> {
         let settings = &self.shared.settings;
-        let alone = matches!(self.from, Address::Agent(_)) && settings.queue_type == QueueType::Quorum;
-        if most > 0 && !alone {
+        let alone = self.from.is_for_one();
+        if most > 0 && !(alone && settings.queue_type == QueueType::Quorum) {
             return Ok(());
         }
         let declared = topology::declare_queue(&session.consume, settings, &self.from).await;
@@ -193,7 +225,7 @@ impl Subscription {
     async fn consume(&self, session: &Session, queue: &str) -> Result<(Channel, Consumer), lapin::Error> {
         let channel = session.consume.create_channel().await?;
         channel.basic_qos(self.window.min(MAX_WINDOW), BasicQosOptions::default()).await?;
-        let exclusive = matches!(self.from, Address::Agent(_));
+        let exclusive = self.from.is_for_one();
         let options = BasicConsumeOptions { exclusive, ..Default::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
         Ok((channel, consumer))

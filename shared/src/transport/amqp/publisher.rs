@@ -12,7 +12,7 @@ use super::confirms::Confirms;
 use super::outbox::Entry;
 use super::settings::Role;
 use super::topology;
-use super::{Session, Shared};
+use super::{SLOW_RETRY, Session, Shared};
 use crate::transport::{Address, MAX_UNCONFIRMED, PublishError, metrics};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -46,6 +46,11 @@ struct Publisher<'a> {
     /// When those that came back are sent again.
     retry_at: Instant,
     declared: HashSet<Address>,
+    /// Of those: what could not be declared, and why. It is trouble once a message comes back for it, until it can be
+    /// declared, or takes a message: one that was made otherwise does.
+    undeclared: HashMap<Address, Cause>,
+    /// When they are tried again.
+    mend_at: Instant,
     /// Whether the exchange for what is said to coordinators has been seen on this connection; nothing if not looked for.
     can_report: Option<bool>,
 }
@@ -77,6 +82,8 @@ impl<'a> Publisher<'a> {
             returned: Vec::new(),
             retry_at: Instant::now(),
             declared: HashSet::new(),
+            undeclared: HashMap::new(),
+            mend_at: Instant::now(),
             can_report: None,
         })
     }
@@ -121,6 +128,7 @@ impl<'a> Publisher<'a> {
                         return cause;
                     }
                 }
+                () = sleep_until(self.mend_at), if !self.undeclared.is_empty() => self.mend().await,
                 _ = seconds.tick(), if blocked => metrics::count_blocked_second(),
             }
         }
@@ -160,6 +168,9 @@ impl<'a> Publisher<'a> {
     /// The message rests a while, unless it has often enough.
     fn came_back(&mut self, number: u64) {
         let Some(Sent { mut entry, .. }) = self.sent.remove(&number) else { return };
+        if let Some(cause) = self.undeclared.get(&entry.to) {
+            self.shared.report(&entry.to, Some(cause.clone()));
+        }
         if matches!(entry.to, Address::Agent(_)) || entry.returns >= MAX_RETURNS {
             self.shared.outbox.settle(entry, Err(PublishError::Unroutable));
             return;
@@ -182,10 +193,40 @@ impl<'a> Publisher<'a> {
         if self.declared.len() >= MAX_KNOWN_QUEUES {
             self.declared.clear();
         }
-        let result = topology::declare_queue(&self.session.consume, &self.shared.settings, to).await;
-        self.shared.report(to, result.err());
+        self.declare(to).await;
         // Also when that failed: a queue that was made otherwise takes messages, and one that is missing returns them.
         self.declared.insert(to.clone());
+    }
+
+    async fn declare(&mut self, queue: &Address) {
+        match topology::declare_queue(&self.session.consume, &self.shared.settings, queue).await {
+            Ok(_) => self.works(queue),
+            Err(cause) => {
+                if self.undeclared.is_empty() {
+                    self.mend_at = Instant::now() + SLOW_RETRY;
+                }
+                if !self.undeclared.contains_key(queue) && self.undeclared.len() < MAX_KNOWN_QUEUES {
+                    tracing::warn!(?queue, cause = &*cause.text, "a queue could not be declared");
+                    self.undeclared.insert(queue.clone(), cause);
+                }
+            }
+        }
+    }
+
+    /// Tries again to declare what could not be, also where no message asks for it any more.
+    async fn mend(&mut self) {
+        self.mend_at = Instant::now() + SLOW_RETRY;
+        let queues: Vec<_> = self.undeclared.keys().cloned().collect();
+        for queue in queues {
+            self.declare(&queue).await;
+        }
+    }
+
+    /// A queue is there and takes messages.
+    fn works(&mut self, queue: &Address) {
+        if self.undeclared.remove(queue).is_some() {
+            self.shared.report(queue, None);
+        }
     }
 
     fn settle(&mut self, outcomes: Vec<(u64, lapin::Result<Confirmation>)>) -> Result<(), lapin::Error> {
@@ -231,7 +272,11 @@ impl<'a> Publisher<'a> {
         match confirmation {
             // Somebody else's return: whether there is one of ours too cannot be known. Sent again, it is.
             Confirmation::Ack(Some(_)) => outbox.put_back([(number, entry)]),
-            Confirmation::Ack(None) | Confirmation::NotRequested => outbox.settle(entry, Ok(())),
+            Confirmation::Ack(None) | Confirmation::NotRequested => {
+                let was_troubled = self.undeclared.contains_key(&entry.to).then(|| entry.to.clone());
+                outbox.settle(entry, Ok(()));
+                was_troubled.iter().for_each(|queue| self.works(queue));
+            }
             Confirmation::Nack(_) => outbox.settle(entry, Err(PublishError::Refused)),
         }
     }
@@ -250,6 +295,9 @@ impl Drop for Publisher<'_> {
     fn drop(&mut self) {
         let sent = self.sent.drain().map(|(number, sent)| (number, sent.entry));
         self.shared.outbox.put_back(sent.chain(self.returned.drain(..)));
+        for queue in self.undeclared.keys() {
+            self.shared.report(queue, None);
+        }
     }
 }
 

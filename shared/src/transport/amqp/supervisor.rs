@@ -117,7 +117,7 @@ async fn end_session(shared: &Shared) {
 
 /// Between half of a time and all of it, so that a fleet does not come back all at once. The keys of a hash map are the
 /// randomness that every process has.
-fn jittered(time: Duration) -> Duration {
+pub(super) fn jittered(time: Duration) -> Duration {
     let half = time / 2;
     let random = RandomState::new().build_hasher().finish();
     half + half.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)

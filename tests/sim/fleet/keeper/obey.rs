@@ -70,6 +70,10 @@ impl Host {
                 _ => {}
             }
         }
+        let is_over = orders.orders.contains(&WireOrder::Forget) && is_meant && !is_fenced;
+        if let Some(run) = run.filter(|_| is_over) {
+            env.judge.forgot(&name, keeper.core.incarnation, run);
+        }
         let before = keeper.core.stale_orders();
         keeper.core.is_fenced = keeper.lease.has_ended(env.now) && !env.is(Bug::LeaseNeverEndsAtAgent);
         keeper.core.is_doubtful = keeper.lease.is_doubtful(env.now);

@@ -207,3 +207,92 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
     }
     assert!(found > 800, "only {found} were found");
 }
+
+/// Copies a database that is open, as a crash would leave it: with its write-ahead log.
+fn crashed(state: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["cairn.db", "cairn.db-wal", "cairn.db-end"] {
+        std::fs::copy(state.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_write_ahead_log_that_was_deleted_after_a_crash_is_noticed() {
+    let state = sample();
+    let store = open(state.path()).unwrap();
+    store.submit(event("a", 22, 10)).wait().unwrap();
+    let (whole, cut) = (crashed(state.path()), crashed(state.path()));
+    drop(store);
+    drop(open(whole.path()).unwrap());
+    std::fs::remove_file(cut.path().join("cairn.db-wal")).unwrap();
+    let Err(OpenError::Damaged(damage)) = open(cut.path()) else { panic!("it was not noticed") };
+    let flaw = TableFlaw::Shorter { noted: 33, found: 32 };
+    assert_eq!((damage.position, damage.reason), (33, DamageReason::Table(flaw)));
+    // Whoever accepts the loss goes on.
+    std::fs::remove_file(cut.path().join("cairn.db-end")).unwrap();
+    let store = open(cut.path()).unwrap();
+    store.submit(event("a", 22, 20)).wait().unwrap();
+    drop(store);
+    // An end that is as long as another is not the same one.
+    std::fs::copy(whole.path().join("cairn.db-end"), cut.path().join("cairn.db-end")).unwrap();
+    assert!(matches!(open(cut.path()), Err(OpenError::Damaged(_))));
+}
+
+#[test]
+fn a_note_of_the_end_that_is_older_or_not_whole_says_nothing_wrong() {
+    let state = sample();
+    let end = state.path().join("cairn.db-end");
+    let old = std::fs::read(&end).unwrap();
+    let store = open(state.path()).unwrap();
+    store.submit(event("a", 22, 10)).wait().unwrap();
+    drop(store);
+    let new = std::fs::read(&end).unwrap();
+    assert_ne!(old, new);
+    let torn = [&new[..20], &old[20..]].concat();
+    for note in [&old[..], &torn, &new[..20], &[]] {
+        std::fs::write(&end, note).unwrap();
+        drop(open(state.path()).unwrap());
+    }
+}
+
+#[test]
+fn after_a_crash_the_structure_is_checked() {
+    const PAGE: usize = 4096;
+    let state = sample();
+    let clean = std::fs::read(database_path(state.path())).unwrap();
+    let store = open(state.path()).unwrap();
+    store.submit(event("a", 22, 10)).wait().unwrap();
+    let crash = crashed(state.path());
+    drop(store);
+    let left =
+        ["cairn.db", "cairn.db-wal"].map(|name| (name, std::fs::read(crash.path().join(name)).unwrap()));
+    let mut found = 0;
+    for page in 1..clean.len() / PAGE {
+        let spoil = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            // Bytes of the page that no cell uses are said to be others.
+            bytes[page * PAGE + 7] ^= 0x15;
+            bytes
+        };
+        std::fs::write(database_path(state.path()), spoil(&clean)).unwrap();
+        let _ = std::fs::remove_file(state.path().join("cairn.db-end"));
+        for (name, bytes) in &left {
+            let bytes = if *name == "cairn.db" { spoil(bytes) } else { bytes.clone() };
+            std::fs::write(crash.path().join(name), bytes).unwrap();
+        }
+        let after_good_end = open(state.path()).map(drop);
+        match open(crash.path()).map(drop) {
+            Err(OpenError::Damaged(Damage {
+                reason: DamageReason::Table(TableFlaw::Structure { .. }),
+                ..
+            })) => {
+                found += usize::from(after_good_end.is_ok());
+            }
+            Err(error) => panic!("{error}"),
+            // The write-ahead log has the page.
+            Ok(()) => {}
+        }
+    }
+    assert!(found > 0, "a page that opening does not read is checked");
+}

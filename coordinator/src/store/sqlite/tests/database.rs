@@ -22,7 +22,7 @@ fn nobody_else_may_read_the_files() {
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["cairn.db", "cairn.db-shm", "cairn.db-wal", "lock"]);
+    assert_eq!(names, ["cairn.db", "cairn.db-end", "cairn.db-shm", "cairn.db-wal", "lock"]);
     drop(store);
     // What was in the write-ahead log is in the database now.
     assert!(!state.path().join("cairn.db-wal").exists());
