@@ -38,7 +38,7 @@ impl Transport for Away {
 async fn plans_are_taken_and_the_end_is_heard_before_the_broker_is_there() {
     let (_keep, state) = state();
     let away = Arc::new(Away(watch::Sender::new(Health::Down("nobody is there".into()))));
-    let coordinator = Coordinator::start_with(&state, away, Duration::from_secs(10), true).await;
+    let coordinator = Coordinator::start_with(&state, away, Duration::from_mins(10), true).await;
     let plan = "version: 1\nproject: apollo\ntasks: [{id: a}]\n";
     let run = soon(coordinator.submit(plan)).await;
     assert_eq!(coordinator.ended(&run).await, RunStatus::Completed, "it needs no agent");
